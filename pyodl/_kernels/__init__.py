@@ -1,0 +1,90 @@
+"""The kernels: typed Cython under the GIL's back, one C signature for all.
+
+A kernel is a C function ``(arguments, num_threads)`` that a Cython module hands out in a
+capsule. Python binds it once to arrays, sizes and scalars (`Operation`); binding is
+where Python ends::
+
+    primitives, network          bind(name, inputs, outputs, ...)      Python objects
+    ------------------------------------------------------------------------------------
+    _operation.pyx               Operation.run, Program.run            releases the GIL
+    _layout _contraction ...     prange over the device's cores/tiles  pointers and sizes
+    include/*.h                  one element or one register tile      floats and bits
+
+Arithmetic is decided in the headers, in one place: ``formats.h`` rounds, ``arithmetic.h`` has the
+single steps, ``lanes.h`` the same steps on vector registers.
+
+The kernel modules are built from the same sources for several x86-64 levels. The best one that the
+processor runs is chosen once, here; ``PYODL_ISA`` overrides it (``baseline``, ``x86_64_v3``,
+``x86_64_v4``). All of them write the same bits. ``_operation`` has no loops and is built once.
+"""
+
+import importlib
+import os
+import pkgutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy import ndarray
+
+from pyodl._kernels._operation import Operation, Program, has_openmp, processors, x86_level
+
+__all__ = [
+    "ISA",
+    "KERNELS",
+    "Operation",
+    "Program",
+    "available_isas",
+    "bind",
+    "has_openmp",
+    "processors",
+]
+
+_LEVELS = {"x86_64_v4": 4, "x86_64_v3": 3, "baseline": 0}  # best first
+
+
+def _modules(isa: str) -> list[str]:
+    """Return the full names of the kernel modules built for ``isa``."""
+    folder = Path(__file__).parent
+    package = __name__
+    if isa != "baseline":
+        folder, package = folder / isa, f"{__name__}.{isa}"
+    names = sorted(found.name for found in pkgutil.iter_modules([str(folder)]) if not found.ispkg)
+    return [f"{package}.{name}" for name in names if name != "_operation"]
+
+
+def available_isas() -> tuple[str, ...]:
+    """Return the builds that exist and that this processor runs, best first."""
+    return tuple(isa for isa, level in _LEVELS.items() if x86_level() >= level and _modules(isa))
+
+
+def _choose() -> str:
+    isas = available_isas()
+    wanted = os.environ.get("PYODL_ISA") or isas[0]
+    if wanted not in isas:
+        raise ImportError(f"PYODL_ISA is {wanted!r}; this build and processor have {isas}")
+    return wanted
+
+
+def _load(isa: str) -> dict[str, Any]:
+    kernels: dict[str, Any] = {}
+    for module in _modules(isa):
+        kernels |= importlib.import_module(module).KERNELS
+    return kernels
+
+
+ISA = _choose()
+KERNELS = _load(ISA)
+
+
+def bind(
+    name: str,
+    inputs: Sequence[ndarray | None],
+    outputs: Sequence[ndarray | None],
+    sizes: Sequence[int] = (),
+    scalars: Sequence[float] = (),
+    arithmetic: int = 0,
+    cores: int = 1,
+) -> Operation:
+    """Bind the kernel called ``name`` to its arrays; see `Operation`."""
+    return Operation(name, KERNELS[name], inputs, outputs, sizes, scalars, arithmetic, cores)

@@ -1,0 +1,149 @@
+"""Kernels bound to their arrays, and programs of them that run without the interpreter."""
+
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from libc.stdint cimport uintptr_t
+from libc.stdlib cimport calloc, free
+
+from pyodl._kernels._types cimport (
+    PYODL_MAX_ARRAYS, PYODL_MAX_SCALARS, PYODL_MAX_SIZES, Arguments, Kernel,
+)
+
+from time import perf_counter
+
+
+cdef extern from "include/host.h" nogil:
+    int host_has_openmp() noexcept
+    int host_processors() noexcept
+    int host_x86_level() noexcept
+
+
+def has_openmp():
+    """Return whether the kernels were built with OpenMP."""
+    return bool(host_has_openmp())
+
+
+def processors():
+    """Return how many processors OpenMP sees; 1 without OpenMP."""
+    return host_processors()
+
+
+def x86_level():
+    """Return the x86-64 level (1, 3 or 4) of the host; 0 elsewhere."""
+    return host_x86_level()
+
+
+cdef class Operation:
+    """One kernel, bound to arrays, sizes and scalars.
+
+    Binding is for callers that have checked their arguments: it looks at contiguity and counts,
+    not at meaning. The arrays are kept alive and read or written in place at every run.
+
+    Parameters
+    ----------
+    name : str
+        Name of the kernel, for profiles.
+    kernel : capsule
+        The kernel, from ``pyodl._kernels.KERNELS``.
+    inputs, outputs : sequence of ndarray or None
+        C-contiguous arrays, in the kernel's order; outputs are writable. None passes NULL.
+    sizes : sequence of int
+    scalars : sequence of float
+        Rounded to the storage format by the caller.
+    arithmetic, cores : int
+
+    Raises
+    ------
+    ValueError
+        If an array is not C-contiguous, an output is not writable, or there are too many items.
+    """
+
+    cdef Arguments arguments
+    cdef Kernel kernel
+    cdef tuple arrays
+    cdef readonly str name
+
+    def __init__(self, str name, kernel, inputs, outputs, sizes=(), scalars=(),
+                 int arithmetic=0, int cores=1):
+        cdef int i
+        self.name = name
+        self.kernel = <Kernel>PyCapsule_GetPointer(kernel, "pyodl_kernel")
+        self.arrays = (*inputs, *outputs)
+        if (len(self.arrays) > PYODL_MAX_ARRAYS or len(sizes) > PYODL_MAX_SIZES
+                or len(scalars) > PYODL_MAX_SCALARS):
+            raise ValueError(f"{name}: too many arrays, sizes or scalars for one kernel")
+        for i, array in enumerate(self.arrays):
+            if array is None:
+                self.arguments.arrays[i] = NULL
+                continue
+            if not array.flags.c_contiguous:
+                raise ValueError(f"{name}: array {i} is not C-contiguous")
+            address, read_only = array.__array_interface__["data"]
+            if read_only and i >= len(inputs):
+                raise ValueError(f"{name}: output array {i} is read-only")
+            self.arguments.arrays[i] = <void *><uintptr_t>address
+        for i, size in enumerate(sizes):
+            self.arguments.sizes[i] = size
+        for i, scalar in enumerate(scalars):
+            self.arguments.scalars[i] = scalar
+        self.arguments.arithmetic = arithmetic
+        self.arguments.cores = cores
+
+    def run(self, int num_threads=1):
+        """Run the kernel on ``num_threads`` host threads; the GIL is released."""
+        with nogil:
+            self.kernel(&self.arguments, num_threads)
+
+    def set_scalars(self, *scalars):
+        """Replace the scalars, such as a learning rate that follows a schedule."""
+        cdef int i
+        for i, scalar in enumerate(scalars):
+            self.arguments.scalars[i] = scalar
+
+
+cdef class Program:
+    """A fixed sequence of operations, run by one call.
+
+    Parameters
+    ----------
+    operations : iterable of Operation
+    """
+
+    cdef Kernel *kernels
+    cdef const Arguments **arguments
+    cdef readonly tuple operations
+
+    def __cinit__(self, operations):
+        cdef Py_ssize_t i
+        cdef Operation operation
+        self.operations = tuple(operations)
+        self.kernels = <Kernel *>calloc(len(self.operations) + 1, sizeof(Kernel))
+        self.arguments = <const Arguments **>calloc(len(self.operations) + 1, sizeof(void *))
+        if self.kernels == NULL or self.arguments == NULL:
+            raise MemoryError
+        for i, item in enumerate(self.operations):
+            operation = item
+            self.kernels[i] = operation.kernel
+            self.arguments[i] = &operation.arguments
+
+    def __dealloc__(self):
+        free(self.kernels)
+        free(self.arguments)
+
+    def __len__(self):
+        return len(self.operations)
+
+    def run(self, int num_threads=1):
+        """Run every operation in order on ``num_threads`` host threads; the GIL is released."""
+        cdef Py_ssize_t i, n = len(self.operations)
+        with nogil:
+            for i in range(n):
+                self.kernels[i](self.arguments[i], num_threads)
+
+    def timed(self, int num_threads=1):
+        """Run every operation and return a list of (name, seconds)."""
+        seconds = []
+        for operation in self.operations:
+            start = perf_counter()
+            operation.run(num_threads)
+            seconds.append((operation.name, perf_counter() - start))
+        return seconds

@@ -1,0 +1,22 @@
+/* What a kernel is called with: one signature for all of them, so that a training step is an array
+ * of (kernel, arguments) pairs that runs without a Python object. */
+#ifndef PYODL_ARGUMENTS_H
+#define PYODL_ARGUMENTS_H
+
+#include <stdint.h>
+
+#define PYODL_MAX_ARRAYS 12
+#define PYODL_MAX_SIZES 24
+#define PYODL_MAX_SCALARS 4
+
+typedef struct {
+    void *arrays[PYODL_MAX_ARRAYS];   /* inputs first, then outputs */
+    int64_t sizes[PYODL_MAX_SIZES];   /* elements, strides, switches: as the kernel says */
+    float scalars[PYODL_MAX_SCALARS]; /* already rounded to the storage format */
+    int arithmetic;                   /* enum pyodl_arithmetic */
+    int cores;                        /* of the device; never the host's threads */
+} pyodl_arguments;
+
+typedef void (*pyodl_kernel)(const pyodl_arguments *arguments, int num_threads);
+
+#endif

@@ -1,0 +1,30 @@
+/* What the host can run, and whether this build has OpenMP. */
+#ifndef PYODL_HOST_H
+#define PYODL_HOST_H
+
+#ifdef _OPENMP
+#include <omp.h>
+static inline int host_has_openmp(void) { return 1; }
+static inline int host_processors(void) { return omp_get_num_procs(); }
+#else
+static inline int host_has_openmp(void) { return 0; }
+static inline int host_processors(void) { return 1; }
+#endif
+
+/* The highest x86-64 level of the running processor: 4, 3 or 1; 0 on any other architecture. */
+static inline int host_x86_level(void) {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (!(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+          __builtin_cpu_supports("f16c") && __builtin_cpu_supports("bmi2")))
+        return 1;
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+        return 4;
+    return 3;
+#else
+    return 0;
+#endif
+}
+
+#endif
