@@ -1,0 +1,86 @@
+"""IEEE operations of the storage formats on flat arrays: `pyodl.formats`.
+
+sizes: elements, format (``enum pyodl_format``). One loop per operation; nothing is parallel.
+"""
+
+from libc.math cimport sqrtf
+from libc.stdint cimport int64_t
+
+from pyodl._kernels._capsule cimport kernel_capsule
+from pyodl._kernels._types cimport (
+    PYODL_FLOAT32, Arguments, fma_float, fma_to_odd, load_value, narrow_to_odd, store_value,
+)
+
+
+cdef void format_round(const Arguments *a, int num_threads) noexcept nogil:
+    cdef const double *x = <const double *>a.arrays[0]
+    cdef int target = <int>a.sizes[1]
+    cdef int64_t i
+    cdef float value
+    for i in range(a.sizes[0]):
+        # Through binary32 there would be two roundings to 16 bits, unless the first is to odd.
+        value = <float>x[i] if target == PYODL_FLOAT32 else narrow_to_odd(x[i])
+        store_value(target, a.arrays[1], i, value)
+
+
+# One rounding in binary32 and one to the format equal one: see add() in arithmetic.h.
+cdef void format_add(const Arguments *a, int num_threads) noexcept nogil:
+    cdef int f = <int>a.sizes[1]
+    cdef int64_t i
+    for i in range(a.sizes[0]):
+        store_value(f, a.arrays[2], i,
+                    load_value(f, a.arrays[0], i) + load_value(f, a.arrays[1], i))
+
+
+cdef void format_sub(const Arguments *a, int num_threads) noexcept nogil:
+    cdef int f = <int>a.sizes[1]
+    cdef int64_t i
+    for i in range(a.sizes[0]):
+        store_value(f, a.arrays[2], i,
+                    load_value(f, a.arrays[0], i) - load_value(f, a.arrays[1], i))
+
+
+cdef void format_mul(const Arguments *a, int num_threads) noexcept nogil:
+    cdef int f = <int>a.sizes[1]
+    cdef int64_t i
+    for i in range(a.sizes[0]):
+        store_value(f, a.arrays[2], i,
+                    load_value(f, a.arrays[0], i) * load_value(f, a.arrays[1], i))
+
+
+cdef void format_div(const Arguments *a, int num_threads) noexcept nogil:
+    cdef int f = <int>a.sizes[1]
+    cdef int64_t i
+    for i in range(a.sizes[0]):
+        store_value(f, a.arrays[2], i,
+                    load_value(f, a.arrays[0], i) / load_value(f, a.arrays[1], i))
+
+
+cdef void format_sqrt(const Arguments *a, int num_threads) noexcept nogil:
+    cdef int f = <int>a.sizes[1]
+    cdef int64_t i
+    for i in range(a.sizes[0]):
+        store_value(f, a.arrays[1], i, sqrtf(load_value(f, a.arrays[0], i)))
+
+
+cdef void format_fma(const Arguments *a, int num_threads) noexcept nogil:
+    cdef int f = <int>a.sizes[1]
+    cdef int64_t i
+    cdef float x, y, z
+    for i in range(a.sizes[0]):
+        x = load_value(f, a.arrays[0], i)
+        y = load_value(f, a.arrays[1], i)
+        z = load_value(f, a.arrays[2], i)
+        store_value(f, a.arrays[3], i,
+                    fma_float(x, y, z) if f == PYODL_FLOAT32 else fma_to_odd(x, y, z))
+
+
+KERNELS = {
+    "format_round": kernel_capsule(format_round),
+    "format_add": kernel_capsule(format_add),
+    "format_sub": kernel_capsule(format_sub),
+    "format_mul": kernel_capsule(format_mul),
+    "format_div": kernel_capsule(format_div),
+    "format_sqrt": kernel_capsule(format_sqrt),
+    "format_fma": kernel_capsule(format_fma),
+}
