@@ -1,0 +1,186 @@
+"""What the primitives demand of their arguments, each demand with its message.
+
+Every function names the argument, says what it was and what it may be. Shapes, dtypes and layouts
+are checked here and nowhere below: the kernels trust their callers.
+"""
+
+from collections.abc import Collection
+from functools import cache
+from math import isfinite
+from typing import Any
+
+import numpy as np
+
+from pyodl._kernels import processors
+from pyodl.arithmetic import Arithmetic
+from pyodl.formats import round_to
+
+_STORAGE = ("float16", "bfloat16", "float32", "uint16", "uint32")
+_LARGEST = 2**31 - 1  # the devices count in 32 bits, and so do loops over cores
+
+
+def _dimensions(name: str, array: np.ndarray[Any, Any], ndim: int | tuple[int, ...] | None) -> None:
+    allowed = (ndim,) if isinstance(ndim, int) else ndim
+    if allowed is not None and array.ndim not in allowed:
+        wanted = " or ".join(str(n) for n in allowed)
+        raise ValueError(f"{name} has shape {array.shape}; it must have {wanted} dimensions")
+    if array.size == 0:
+        raise ValueError(f"{name} has shape {array.shape}; it must not be empty")
+    if not (array.flags.c_contiguous and array.flags.aligned):
+        raise ValueError(
+            f"{name} is not C-contiguous and aligned; pass numpy.ascontiguousarray({name})"
+        )
+
+
+def tensor(
+    name: str,
+    array: Any,
+    arithmetic: Arithmetic,
+    ndim: int | tuple[int, ...] | None = None,
+    shape: tuple[int, ...] | None = None,
+) -> np.ndarray[Any, Any]:
+    """Return ``array`` if it is a tensor in the storage format of ``arithmetic``.
+
+    Raises
+    ------
+    TypeError
+        If it is no ndarray, or has another dtype.
+    ValueError
+        If it has another number of dimensions or shape, is empty or not C-contiguous.
+    """
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name} must be a numpy.ndarray, not {type(array).__name__}")
+    dtype = arithmetic.storage.dtype
+    if array.dtype != dtype:
+        raise TypeError(
+            f"{name} has dtype {array.dtype}; arithmetic {arithmetic.name!r} takes {dtype}"
+        )
+    _dimensions(name, array, ndim)
+    if shape is not None and array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}; it must be {shape}")
+    return array
+
+
+def storage_tensor(
+    name: str, array: Any, ndim: int | tuple[int, ...] | None = None
+) -> np.ndarray[Any, Any]:
+    """Return ``array`` if it is a tensor of any 16- or 32-bit storage dtype, to be moved as bits.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `tensor`.
+    """
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name} must be a numpy.ndarray, not {type(array).__name__}")
+    if array.dtype.name not in _STORAGE or not array.dtype.isnative:
+        raise TypeError(f"{name} has dtype {array.dtype}; it must be one of {', '.join(_STORAGE)}")
+    _dimensions(name, array, ndim)
+    return array
+
+
+def integer(name: str, value: Any, minimum: int) -> int:
+    """Return ``value`` as an int that is at least ``minimum``.
+
+    Raises
+    ------
+    TypeError
+        If it is no integer; a bool is none.
+    ValueError
+        If it is too small, or too large for 32 bits.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} must be an integer, not {type(value).__name__}")
+    if value < minimum:
+        raise ValueError(f"{name} is {value}; it must be at least {minimum}")
+    if value > _LARGEST:
+        raise ValueError(f"{name} is {value}; it must be at most {_LARGEST}")
+    return int(value)
+
+
+def pair(name: str, value: Any, minimum: int) -> tuple[int, int]:
+    """Return (h, w) from one integer for both or from a pair of integers.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `integer`; ValueError if a tuple has not two items.
+    """
+    if not isinstance(value, tuple | list):
+        both = integer(name, value, minimum)
+        return both, both
+    if len(value) != 2:
+        raise ValueError(f"{name} has {len(value)} items; it must be an integer or a pair (h, w)")
+    return integer(f"{name}[0]", value[0], minimum), integer(f"{name}[1]", value[1], minimum)
+
+
+def padding(value: Any) -> tuple[int, int, int, int]:
+    """Return (up, down, left, right) from one integer for all four sides or from those four.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `integer`; ValueError if a tuple has not four items.
+    """
+    if not isinstance(value, tuple | list):
+        side = integer("padding", value, 0)
+        return side, side, side, side
+    if len(value) != 4:
+        raise ValueError(
+            f"padding has {len(value)} items; it must be an integer or (up, down, left, right)"
+        )
+    up, down, left, right = (integer(f"padding[{i}]", side, 0) for i, side in enumerate(value))
+    return up, down, left, right
+
+
+def choice(name: str, value: Any, allowed: Collection[str]) -> str:
+    """Return ``value`` if it is one of the strings ``allowed``.
+
+    Raises
+    ------
+    TypeError
+        If it is no string.
+    ValueError
+        If it is another string.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, not {type(value).__name__}")
+    if value not in allowed:
+        raise ValueError(f"{name} is {value!r}; it may be one of {', '.join(allowed)}")
+    return value
+
+
+@cache
+def _processors() -> int:
+    return processors()
+
+
+def threads(num_threads: Any) -> int:
+    """Return the number of host threads; None is one per processor.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `integer`.
+    """
+    return _processors() if num_threads is None else integer("num_threads", num_threads, 1)
+
+
+def scalar(name: str, value: Any, arithmetic: Arithmetic, finite: bool = True) -> float:
+    """Return ``value`` rounded to the storage format, as every scalar on the device is.
+
+    Raises
+    ------
+    TypeError
+        If it is no real number; a bool is none.
+    ValueError
+        If ``finite`` is asked for and the rounded value is infinite or NaN.
+    """
+    real = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    # A bfloat16 scalar is none of these, but has its format's dtype.
+    if not real and (getattr(value, "dtype", None) != arithmetic.storage.dtype or np.ndim(value)):
+        raise TypeError(f"{name} must be a real number, not {type(value).__name__}")
+    number = float(round_to(float(value), arithmetic.storage))
+    if finite and not isfinite(number):
+        raise ValueError(f"{name} is {value}; it must be finite in {arithmetic.storage.name}")
+    return number
