@@ -32,7 +32,9 @@ from pyodl._kernels._operation import Operation, Program, has_openmp, processors
 __all__ = [
     "ISA",
     "KERNELS",
+    "LANES",
     "Operation",
+    "ROWS",
     "Program",
     "available_isas",
     "bind",
@@ -66,15 +68,13 @@ def _choose() -> str:
     return wanted
 
 
-def _load(isa: str) -> dict[str, Any]:
-    kernels: dict[str, Any] = {}
-    for module in _modules(isa):
-        kernels |= importlib.import_module(module).KERNELS
-    return kernels
-
-
 ISA = _choose()
-KERNELS = _load(ISA)
+_LOADED = {name.rpartition(".")[2]: importlib.import_module(name) for name in _modules(ISA)}
+KERNELS: dict[str, Any] = {}
+for _module in _LOADED.values():
+    KERNELS |= _module.KERNELS
+LANES: int = _LOADED["_contraction"].LANES  # outputs in one register
+ROWS: tuple[int, int, int] = _LOADED["_contraction"].ROWS  # of a tile 1, 2 or 3 registers wide
 
 
 def bind(

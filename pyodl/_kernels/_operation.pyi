@@ -8,6 +8,7 @@ def x86_level() -> int: ...
 
 class Operation:
     name: str
+    macs: int
     def __init__(
         self,
         name: str,

@@ -41,7 +41,7 @@ cdef class Operation:
     Parameters
     ----------
     name : str
-        Name of the kernel, for profiles.
+        Name of the kernel; `name` and `macs` may be set afterwards, for profiles.
     kernel : capsule
         The kernel, from ``pyodl._kernels.KERNELS``.
     inputs, outputs : sequence of ndarray or None
@@ -60,7 +60,8 @@ cdef class Operation:
     cdef Arguments arguments
     cdef Kernel kernel
     cdef tuple arrays
-    cdef readonly str name
+    cdef public str name
+    cdef public long long macs
 
     def __init__(self, str name, kernel, inputs, outputs, sizes=(), scalars=(),
                  int arithmetic=0, int cores=1):

@@ -1,0 +1,147 @@
+"""Contractions: every matmul, convolution and linear layer, in every reduction order.
+
+``out[row, column] = sum over k of a[a_row[row] + a_k[k]] * b[column's offset + b_k[k]]`` over
+operands widened to binary32. What differs between primitives is in the offsets alone, which Python
+lays out once (``pyodl.primitives._lowering``).
+"""
+
+from cython.parallel cimport prange
+from libc.stdint cimport int32_t, int64_t, uint8_t
+
+from pyodl._kernels._capsule cimport kernel_capsule
+from pyodl._kernels._tile cimport (
+    LEFT_OUT, MAX_LANES, MAX_REGISTERS, MAX_ROWS, PYODL_LANES, PYODL_ROWS_1, PYODL_ROWS_2,
+    PYODL_ROWS_3, SKIPPED_IN_A, SKIPPED_IN_B, Contraction, compute_tile, in_doubt, lanes_load,
+    lanes_store_value, may_reach_negative_zero, store_run, sum_without_padding,
+)
+from pyodl._kernels._types cimport (
+    Arguments, PYODL_FLOAT32, float_bits, storage_format,
+)
+
+
+# A register of columns; its lanes [0, used) are outputs. Its segments are runs of those that are
+# also neighbours in the output. `padded`: whether a lane of it meets padding for some k.
+cdef struct Register:
+    int32_t b_column
+    int32_t first_segment
+    int32_t segments
+    int32_t padded
+
+cdef struct Segment:
+    int32_t lane
+    int32_t count
+    int32_t out
+
+cdef struct Tile:
+    int32_t first_row
+    int32_t rows
+    int32_t first_register
+    int32_t registers
+    int32_t order
+
+cdef inline void skip_padding(
+    const Contraction *c, int step, const uint8_t *real, int padded_b, bint everything,
+    int64_t a_row, const Register *register, const Segment *segments, float *values
+) noexcept nogil:
+    """Compute again what multiplied padding may have spoilt: zeros' signs, or ``everything``."""
+    cdef int64_t s, lane
+    for s in range(register.segments):
+        for lane in range(segments[s].lane, segments[s].lane + segments[s].count):
+            if in_doubt(values[lane], everything):
+                values[lane] = sum_without_padding(
+                    c, step, real, padded_b, a_row, register.b_column + lane)
+
+
+cdef inline int32_t has_negative_zero(
+    const Register *register, const Segment *segments, const float *values
+) noexcept nogil:
+    cdef int64_t s, lane
+    for s in range(register.segments):
+        for lane in range(segments[s].lane, segments[s].lane + segments[s].count):
+            if float_bits(values[lane]) == 0x80000000u:
+                return 1
+    return 0
+
+
+cdef int32_t run_tile(
+    const Arguments *args, const Contraction *c, const Tile *tile
+) noexcept nogil:
+    """Compute and store one tile; return whether a result is in doubt (`LEFT_OUT`)."""
+    cdef const int32_t *a_rows = <const int32_t *>args.arrays[2]
+    cdef const int32_t *out_rows = <const int32_t *>args.arrays[5]
+    cdef const Register *registers = <const Register *>args.arrays[6] + tile.first_register
+    cdef const Segment *all_segments = <const Segment *>args.arrays[7]
+    cdef const Segment *segments
+    cdef const uint8_t *real = <const uint8_t *>args.arrays[9]
+    cdef int step = <int>args.sizes[2]
+    cdef int64_t lane_stride = args.sizes[3]
+    cdef int padding = <int>args.sizes[4]
+    cdef bint everything = args.arrays[11] != NULL and (<const int32_t *>args.arrays[11])[0] != 0
+    cdef int format = storage_format(args.arithmetic)
+    cdef int element = 4 if format == PYODL_FLOAT32 else 2
+    cdef char *out = <char *>args.arrays[10]
+    cdef int32_t a_row[MAX_ROWS]
+    cdef int32_t b_column[MAX_REGISTERS]
+    cdef float values[24 * MAX_LANES]
+    cdef float stored[MAX_LANES]
+    cdef float *result
+    cdef int64_t i, j, s
+    cdef int32_t doubt = 0
+    cdef bint recheck = padding in (SKIPPED_IN_A, SKIPPED_IN_B) and (
+        everything or may_reach_negative_zero(step))
+    for i in range(MAX_ROWS):
+        a_row[i] = a_rows[tile.first_row + min(i, tile.rows - 1)]
+    for j in range(tile.registers):
+        b_column[j] = registers[j].b_column
+    compute_tile(c, step, tile.order, tile.registers, a_row, b_column, values)
+    for i in range(tile.rows):
+        for j in range(tile.registers):
+            result = values + (i * tile.registers + j) * PYODL_LANES
+            segments = all_segments + registers[j].first_segment
+            if recheck and registers[j].padded:
+                skip_padding(c, step, real, padding == SKIPPED_IN_B, everything,
+                             a_row[i], &registers[j], segments, result)
+            elif padding == LEFT_OUT and may_reach_negative_zero(step):
+                doubt |= has_negative_zero(&registers[j], segments, result)
+            lanes_store_value(format, stored, 0, lanes_load(result))
+            for s in range(registers[j].segments):
+                store_run(
+                    element,
+                    out + (out_rows[tile.first_row + i] + <int64_t>segments[s].out) * element,
+                    lane_stride,
+                    <const char *>stored + segments[s].lane * element,
+                    segments[s].count)
+    return doubt
+
+
+cdef void contract(const Arguments *args, int num_threads) noexcept nogil:
+    """Run a contraction, tile by tile.
+
+    Arrays: a, b (float); a_row, a_k, b_k, out_row (int32); registers, segments, tiles (int32
+    records); real (uint8, of the padded operand, or NULL); out (storage); flag (int32: in, whether
+    the operand that meets padding has infinities or NaNs; out, for `LEFT_OUT`, whether the result
+    is in doubt; or NULL). Sizes: K, tiles, step, lane stride, padding, guarded (run only if the
+    flag is set).
+    """
+    cdef Contraction c
+    cdef const Tile *tiles = <const Tile *>args.arrays[8]
+    cdef int64_t t, count = args.sizes[1]
+    cdef int32_t *flag = <int32_t *>args.arrays[11]
+    cdef int32_t doubt = 0
+    if args.sizes[5] and flag[0] == 0:
+        return
+    c.a = <const float *>args.arrays[0]
+    c.b = <const float *>args.arrays[1]
+    c.a_k = <const int32_t *>args.arrays[3]
+    c.b_k = <const int32_t *>args.arrays[4]
+    c.depth = args.sizes[0]
+    for t in prange(count, num_threads=num_threads, use_threads_if=num_threads > 1,
+                    schedule="static"):
+        doubt += run_tile(args, &c, &tiles[t])
+    if args.sizes[4] == LEFT_OUT and doubt:
+        flag[0] = 1
+
+
+LANES = PYODL_LANES
+ROWS = (PYODL_ROWS_1, PYODL_ROWS_2, PYODL_ROWS_3)
+KERNELS = {"contract": kernel_capsule(contract)}

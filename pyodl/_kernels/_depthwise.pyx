@@ -1,0 +1,84 @@
+"""Depthwise convolution: channels are the lanes, in operands widened channels last.
+
+``out[unit, lane] = sum over k of a[a_unit + a_k[k] + lane] * b[b_unit + b_k[k] + lane]``, where a
+unit is an output pixel (or a weight) of one register of channels.
+"""
+
+from cython.parallel cimport prange
+from libc.stdint cimport int32_t, int64_t, uint8_t
+
+from pyodl._kernels._capsule cimport kernel_capsule
+from pyodl._kernels._tile cimport (
+    MAX_LANES, MAX_PAIRS, PYODL_LANES, PYODL_PAIRS, SKIPPED_IN_A, SKIPPED_IN_B, Contraction,
+    compute_pairs, in_doubt, lanes_load, lanes_store_value, may_reach_negative_zero, store_run,
+    sum_without_padding,
+)
+from pyodl._kernels._types cimport Arguments, PYODL_FLOAT32, storage_format
+
+
+# One register of outputs; only the first `lanes` of it exist.
+cdef struct Unit:
+    int32_t a
+    int32_t b
+    int32_t out
+    int32_t lanes
+    int32_t padded
+
+
+cdef void run_units(
+    const Arguments *args, const Contraction *c, const Unit *units, int64_t count
+) noexcept nogil:
+    """Compute and store up to `PYODL_PAIRS` units."""
+    cdef const uint8_t *real = <const uint8_t *>args.arrays[5]
+    cdef const int32_t *flag = <const int32_t *>args.arrays[7]
+    cdef int step = <int>args.sizes[2]
+    cdef int padding = <int>args.sizes[4]
+    cdef int format = storage_format(args.arithmetic)
+    cdef int element = 4 if format == PYODL_FLOAT32 else 2
+    cdef int32_t a_unit[MAX_PAIRS]
+    cdef int32_t b_unit[MAX_PAIRS]
+    cdef float values[MAX_PAIRS * MAX_LANES]
+    cdef float stored[MAX_LANES]
+    cdef float *result
+    cdef int64_t u, lane
+    cdef bint everything = flag != NULL and flag[0] != 0
+    cdef bint recheck = padding in (SKIPPED_IN_A, SKIPPED_IN_B) and (
+        everything or may_reach_negative_zero(step))
+    for u in range(PYODL_PAIRS):
+        a_unit[u] = units[min(u, count - 1)].a
+        b_unit[u] = units[min(u, count - 1)].b
+    compute_pairs(c, step, a_unit, b_unit, values)
+    for u in range(count):
+        result = values + u * PYODL_LANES
+        if recheck and units[u].padded:
+            for lane in range(units[u].lanes):
+                if in_doubt(result[lane], everything):
+                    result[lane] = sum_without_padding(
+                        c, step, real, padding == SKIPPED_IN_B, a_unit[u] + lane, b_unit[u] + lane)
+        lanes_store_value(format, stored, 0, lanes_load(result))
+        store_run(element, <char *>args.arrays[6] + <int64_t>units[u].out * element, args.sizes[3],
+                  <const char *>stored, units[u].lanes)
+
+
+cdef void contract_lanes(const Arguments *args, int num_threads) noexcept nogil:
+    """Contract lane by lane.
+
+    Arrays: a, b (float); a_k, b_k (int32); units (int32 records); real (uint8, of the padded
+    operand, or NULL); out (storage); flag (int32: whether the operand that meets padding has
+    infinities or NaNs, or NULL). Sizes: K, units, step, lane stride, padding.
+    """
+    cdef Contraction c
+    cdef const Unit *units = <const Unit *>args.arrays[4]
+    cdef int64_t block, count = args.sizes[1]
+    c.a = <const float *>args.arrays[0]
+    c.b = <const float *>args.arrays[1]
+    c.a_k = <const int32_t *>args.arrays[2]
+    c.b_k = <const int32_t *>args.arrays[3]
+    c.depth = args.sizes[0]
+    for block in prange((count + PYODL_PAIRS - 1) // PYODL_PAIRS, num_threads=num_threads,
+                        use_threads_if=num_threads > 1, schedule="static"):
+        run_units(args, &c, units + block * PYODL_PAIRS,
+                  min(PYODL_PAIRS, count - block * PYODL_PAIRS))
+
+
+KERNELS = {"contract_lanes": kernel_capsule(contract_lanes)}

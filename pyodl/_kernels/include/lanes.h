@@ -1,0 +1,303 @@
+/* A register of binary32 lanes, one lane per output element, and the arithmetics on it.
+ *
+ * The orders of NUMERICS.md constrain additions along k only, so lanes run across outputs and keep
+ * every output's order for free. Lanes hold storage values (exact in binary32). The width follows
+ * the instruction set that the file is compiled for; only the functions under an #if differ.
+ */
+#ifndef PYODL_LANES_H
+#define PYODL_LANES_H
+
+#include "arithmetic.h"
+
+#if defined(__AVX512F__) && defined(__AVX512VL__)
+#include <immintrin.h>
+#define PYODL_LANES 16
+#elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+#include <immintrin.h>
+#define PYODL_LANES 8
+#else
+#define PYODL_LANES 4
+#endif
+
+#if defined(__clang__)
+#define PYODL_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define PYODL_UNROLL _Pragma("GCC unroll 16")
+#endif
+
+typedef float lanes __attribute__((vector_size(4 * PYODL_LANES)));
+typedef int32_t lanes_int __attribute__((vector_size(4 * PYODL_LANES)));
+typedef uint32_t lanes_bits __attribute__((vector_size(4 * PYODL_LANES)));
+typedef uint16_t lanes_half __attribute__((vector_size(2 * PYODL_LANES)));
+
+PYODL_INLINE lanes lanes_load(const float *source) {
+    lanes value;
+    memcpy(&value, source, sizeof value);
+    return value;
+}
+
+PYODL_INLINE void lanes_store(float *target, lanes value) { memcpy(target, &value, sizeof value); }
+
+PYODL_INLINE lanes lanes_of(float value) {
+    lanes all;
+    PYODL_UNROLL
+    for (int i = 0; i < PYODL_LANES; i++)
+        all[i] = value;
+    return all;
+}
+
+PYODL_INLINE lanes_bits lanes_select(lanes_int mask, lanes_bits yes, lanes_bits no) {
+    return ((lanes_bits)mask & yes) | (~(lanes_bits)mask & no);
+}
+
+/* ---- storage to lanes and back ---------------------------------------------------------- */
+
+PYODL_INLINE lanes lanes_from_half(const uint16_t *source) {
+#if PYODL_LANES == 16
+    return (lanes)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)source));
+#elif PYODL_LANES == 8
+    return (lanes)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)source));
+#else
+    lanes value;
+    PYODL_UNROLL
+    for (int i = 0; i < PYODL_LANES; i++)
+        value[i] = float_from_half(source[i]);
+    return value;
+#endif
+}
+
+PYODL_INLINE lanes lanes_from_bfloat(const uint16_t *source) {
+    lanes_half bits;
+    memcpy(&bits, source, sizeof bits);
+    return (lanes)(__builtin_convertvector(bits, lanes_bits) << 16);
+}
+
+PYODL_INLINE lanes lanes_load_value(int format, const void *array, int64_t i) {
+    switch (format) {
+    case PYODL_FLOAT16: return lanes_from_half((const uint16_t *)array + i);
+    case PYODL_BFLOAT16: return lanes_from_bfloat((const uint16_t *)array + i);
+    default: return lanes_load((const float *)array + i);
+    }
+}
+
+PYODL_INLINE void lanes_to_half(uint16_t *target, lanes value) {
+#if PYODL_LANES == 16
+    __m256i half = _mm512_cvtps_ph((__m512)value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    const __m256i magnitude = _mm256_and_si256(half, _mm256_set1_epi16(0x7FFF));
+    const __m256i nan = _mm256_cmpgt_epi16(magnitude, _mm256_set1_epi16(0x7C00));
+    half = _mm256_blendv_epi8(half, _mm256_set1_epi16(PYODL_NAN_FLOAT16), nan);
+    _mm256_storeu_si256((__m256i *)target, half);
+#elif PYODL_LANES == 8
+    __m128i half = _mm256_cvtps_ph((__m256)value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    const __m128i magnitude = _mm_and_si128(half, _mm_set1_epi16(0x7FFF));
+    const __m128i nan = _mm_cmpgt_epi16(magnitude, _mm_set1_epi16(0x7C00));
+    half = _mm_blendv_epi8(half, _mm_set1_epi16(PYODL_NAN_FLOAT16), nan);
+    _mm_storeu_si128((__m128i *)target, half);
+#else
+    for (int i = 0; i < PYODL_LANES; i++)
+        target[i] = half_from_float(value[i]);
+#endif
+}
+
+PYODL_INLINE lanes_bits lanes_rounded_bfloat_bits(lanes value) {
+    const lanes_bits bits = (lanes_bits)value;
+    return bits + 0x7FFFu + ((bits >> 16) & 1u);
+}
+
+PYODL_INLINE void lanes_to_bfloat(uint16_t *target, lanes value) {
+    lanes_bits bits = lanes_rounded_bfloat_bits(value) >> 16;
+    bits = lanes_select(value == value, bits, (lanes_bits){0} + PYODL_NAN_BFLOAT16);
+    const lanes_half stored = __builtin_convertvector(bits, lanes_half);
+    memcpy(target, &stored, sizeof stored);
+}
+
+PYODL_INLINE void lanes_store_value(int format, void *array, int64_t i, lanes value) {
+    switch (format) {
+    case PYODL_FLOAT16: lanes_to_half((uint16_t *)array + i, value); break;
+    case PYODL_BFLOAT16: lanes_to_bfloat((uint16_t *)array + i, value); break;
+    default: {
+        const lanes_bits nan = (lanes_bits){0} + PYODL_NAN_FLOAT32;
+        lanes_store((float *)array + i,
+                    (lanes)lanes_select(value == value, (lanes_bits)value, nan));
+    }
+    }
+}
+
+/* ---- rounding in place ------------------------------------------------------------------- */
+
+/* To binary16, to nearest. With F16C the instruction names the mode, so the host's rounding mode
+ * (see lanes_round_down) is of no account. A NaN stays a NaN: those in here have no low bits. */
+PYODL_INLINE lanes lanes_rounded_half(lanes value) {
+#if PYODL_LANES == 16
+    return (lanes)_mm512_cvtph_ps(
+        _mm512_cvtps_ph((__m512)value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+#elif PYODL_LANES == 8
+    return (lanes)_mm256_cvtph_ps(
+        _mm256_cvtps_ph((__m256)value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+#else
+    const lanes_bits bits = (lanes_bits)value, sign = bits & 0x80000000u, magnitude = bits ^ sign;
+    lanes_bits result = (magnitude + 0xFFFu + ((magnitude >> 13) & 1u)) & ~0x1FFFu;
+    const lanes small = ((lanes)magnitude + 0.5f) - 0.5f; /* units of 2^-24 */
+    const lanes_bits infinity = (lanes_bits){0} + 0x7F800000u;
+    result = lanes_select((lanes_int)magnitude < 0x38800000, (lanes_bits)small, result);
+    result = lanes_select((lanes_int)result >= 0x47800000, infinity, result);
+    result = lanes_select((lanes_int)magnitude > 0x7F800000, magnitude, result);
+    return (lanes)(result | sign);
+#endif
+}
+
+PYODL_INLINE lanes lanes_rounded_bfloat(lanes value) {
+    return (lanes)(lanes_rounded_bfloat_bits(value) & 0xFFFF0000u);
+}
+
+/* ---- rounding to odd ---------------------------------------------------------------------- */
+
+#if PYODL_LANES == 8
+/* AVX2 rounds as MXCSR says: the tiles that round to odd run with "toward minus infinity". */
+#define PYODL_ROUNDS_DOWN 1
+#else
+#define PYODL_ROUNDS_DOWN 0
+#endif
+
+/* a * b + c of lanes, rounded to odd in binary32. The exact value lies between the sums rounded
+ * down and up; where those differ, one of the two is odd. A zero takes its sign from the sum
+ * rounded up, which is the sign that rounding to nearest gives. */
+PYODL_INLINE lanes lanes_fma_to_odd(lanes a, lanes b, lanes c) {
+#if PYODL_LANES == 16
+    const __m512 down = _mm512_fmadd_round_ps((__m512)a, (__m512)b, (__m512)c,
+                                              _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+    const __mmask16 even = _mm512_testn_epi32_mask(_mm512_castps_si512(down), _mm512_set1_epi32(1));
+    return (lanes)_mm512_mask_mov_ps(
+        down, even,
+        _mm512_fmadd_round_ps((__m512)a, (__m512)b, (__m512)c,
+                              _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC));
+#elif PYODL_LANES == 8
+    const __m256 down = _mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+    __m256 up = (__m256)c; /* -(a * b) - c rounded down; in assembly, lest a compiler cancel signs */
+    __asm__("vfnmsub231ps %2, %1, %0" : "+x"(up) : "x"(a), "x"(b));
+    up = _mm256_xor_ps(up, _mm256_set1_ps(-0.0f));
+    const __m256 odd = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(down), 31));
+    return (lanes)_mm256_blendv_ps(up, down, odd);
+#else
+    lanes result;
+    PYODL_UNROLL
+    for (int i = 0; i < PYODL_LANES; i++)
+        result[i] = fma_to_odd(a[i], b[i], c[i]);
+    return result;
+#endif
+}
+
+/* p + c rounded to odd for p a product of two halves and c a half: TwoSum in binary32, where no
+ * such sum overflows. For code that runs in the host's ordinary rounding mode. */
+PYODL_INLINE lanes lanes_half_sum_to_odd(lanes p, lanes c) {
+    const lanes s = p + c, b = s - p;
+    const lanes error = (p - (s - b)) + (c - b);
+    const lanes_int inexact = (error > 0.0f) | (error < 0.0f);
+    const lanes_int apart = ((lanes_int)error ^ (lanes_int)s) >> 31; /* -1: the sum is too large */
+    const lanes_int truncated = (lanes_int)s + (inexact & apart);
+    return (lanes)(truncated | (inexact & 1));
+}
+
+/* ---- one step of a sum of products --------------------------------------------------------- */
+
+enum pyodl_step {
+    STEP_EXACT_PRODUCT = 0, /* binary32 sum of products of halves, which are exact */
+    STEP_FMA32 = 1,         /* binary32, fused */
+    STEP_HALF_FMA = 2,
+    STEP_HALF_MULADD = 3,
+    STEP_BFLOAT_FMA = 4,
+    STEP_HALF_VIA32 = 5,    /* fused in binary32, then rounded: the strided or padded direct */
+    STEP_BFLOAT_VIA32 = 6   /* input gradient, ORACLE.md section 4 */
+};
+
+PYODL_INLINE int step_rounds_to_odd(int step) {
+    return step == STEP_HALF_FMA || step == STEP_BFLOAT_FMA;
+}
+
+PYODL_INLINE int step_of(int arithmetic) {
+    switch (arithmetic) {
+    case PYODL_FP16_FP32ACC: return STEP_EXACT_PRODUCT;
+    case PYODL_FP16_FMA: return STEP_HALF_FMA;
+    case PYODL_FP16_MULADD: return STEP_HALF_MULADD;
+    case PYODL_BF16_FMA: return STEP_BFLOAT_FMA;
+    default: return STEP_FMA32;
+    }
+}
+
+PYODL_INLINE lanes lanes_fma32(lanes a, lanes b, lanes c) {
+#if PYODL_LANES == 16
+    return (lanes)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif PYODL_LANES == 8
+    return (lanes)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+    lanes result;
+    PYODL_UNROLL
+    for (int i = 0; i < PYODL_LANES; i++)
+        result[i] = fma_float(a[i], b[i], c[i]);
+    return result;
+#endif
+}
+
+/* The same where the product is exact, so that a host without FMA needs none. */
+PYODL_INLINE lanes lanes_exact_fma32(lanes a, lanes b, lanes c) {
+#if PYODL_LANES > 4
+    return lanes_fma32(a, b, c);
+#else
+    return a * b + c;
+#endif
+}
+
+PYODL_INLINE lanes lanes_step(int step, lanes a, lanes b, lanes c) {
+    switch (step) {
+    case STEP_EXACT_PRODUCT: return lanes_exact_fma32(a, b, c);
+    case STEP_HALF_FMA:
+#if PYODL_LANES > 4
+        return lanes_rounded_half(lanes_fma_to_odd(a, b, c));
+#else
+        return lanes_rounded_half(lanes_half_sum_to_odd(a * b, c));
+#endif
+    case STEP_HALF_MULADD: return lanes_rounded_half(lanes_rounded_half(a * b) + c);
+    case STEP_BFLOAT_FMA: return lanes_rounded_bfloat(lanes_fma_to_odd(a, b, c));
+    case STEP_HALF_VIA32: return lanes_rounded_half(lanes_exact_fma32(a, b, c));
+    case STEP_BFLOAT_VIA32: return lanes_rounded_bfloat(lanes_fma32(a, b, c));
+    default: return lanes_fma32(a, b, c);
+    }
+}
+
+/* A step of an arithmetic on lanes in the ordinary rounding mode, for element-wise work. */
+PYODL_INLINE lanes lanes_fma_step(int arithmetic, lanes a, lanes b, lanes c) {
+    lanes result;
+    switch (arithmetic) {
+    case PYODL_FP16_FMA: return lanes_rounded_half(lanes_half_sum_to_odd(a * b, c));
+    case PYODL_BF16_FMA:
+        for (int i = 0; i < PYODL_LANES; i++)
+            result[i] = fma_step(arithmetic, a[i], b[i], c[i]);
+        return result;
+    default: return lanes_step(step_of(arithmetic), a, b, c);
+    }
+}
+
+/* The same step on one value, in the ordinary rounding mode. */
+PYODL_INLINE float value_step(int step, float a, float b, float c) {
+    switch (step) {
+    case STEP_HALF_FMA: return fma_step(PYODL_FP16_FMA, a, b, c);
+    case STEP_HALF_MULADD: return fma_step(PYODL_FP16_MULADD, a, b, c);
+    case STEP_BFLOAT_FMA: return fma_step(PYODL_BF16_FMA, a, b, c);
+    case STEP_HALF_VIA32: return round_value(PYODL_FLOAT16, fma_float(a, b, c));
+    case STEP_BFLOAT_VIA32: return round_value(PYODL_BFLOAT16, fma_float(a, b, c));
+    default: return fma_float(a, b, c);
+    }
+}
+
+/* The accumulator format of a step. */
+PYODL_INLINE int step_format(int step) {
+    switch (step) {
+    case STEP_EXACT_PRODUCT:
+    case STEP_FMA32: return PYODL_FLOAT32;
+    case STEP_BFLOAT_FMA:
+    case STEP_BFLOAT_VIA32: return PYODL_BFLOAT16;
+    default: return PYODL_FLOAT16;
+    }
+}
+
+#endif

@@ -1,0 +1,236 @@
+/* Register tiles of a contraction: a few rows times a few registers of columns, all of K.
+ *
+ * Element (row, column) is the sum over k of a[a_row[row] + a_k[k]] * b[b_column + b_k[k]]: offsets
+ * instead of a packed matrix, so that a convolution reads its padded image in place. Columns are
+ * lanes; within a tile every output has its own accumulator and takes k in order.
+ */
+#ifndef PYODL_TILE_H
+#define PYODL_TILE_H
+
+#include "lanes.h"
+
+/* Rows of a tile by its registers of columns: as many accumulators as the register file holds. */
+#if PYODL_LANES == 16
+#define PYODL_ROWS_1 16
+#define PYODL_ROWS_2 12
+#define PYODL_ROWS_3 8
+#else
+#define PYODL_ROWS_1 8
+#define PYODL_ROWS_2 6
+#define PYODL_ROWS_3 4
+#endif
+#define PYODL_MAX_TILE (24 * PYODL_LANES)
+
+enum pyodl_order { /* NUMERICS.md, section 3 */
+    ORDER_SEQUENTIAL = 0,
+    ORDER_PRODUCT = 1,      /* K = 1, no accumulator: a product of -0 stays */
+    ORDER_LANES_SPLIT = 2,  /* even k, odd k; the last product of an odd K apart */
+    ORDER_LANES_INTO_0 = 3  /* even k, odd k; the last product of an odd K into lane 0 */
+};
+
+typedef struct {
+    const float *a;
+    const int32_t *a_k;
+    const float *b;
+    const int32_t *b_k;
+    int64_t depth; /* K */
+} pyodl_contraction;
+
+/* Sum k = first, first + stride, ... below stop, into tile[row][register][lane]. */
+PYODL_INLINE void tile_sum(int step, int rows, int registers, const pyodl_contraction *c,
+                           const int32_t *a_row, const int32_t *b_column, int64_t first,
+                           int64_t stop, int64_t stride, float start, float *tile) {
+    lanes sums[16][3];
+    const float *a[16], *b[3];
+    PYODL_UNROLL
+    for (int i = 0; i < rows; i++) {
+        a[i] = c->a + a_row[i];
+        PYODL_UNROLL
+        for (int j = 0; j < registers; j++)
+            sums[i][j] = lanes_of(start);
+    }
+    PYODL_UNROLL
+    for (int j = 0; j < registers; j++)
+        b[j] = c->b + b_column[j];
+    for (int64_t k = first; k < stop; k += stride) {
+        const int64_t in_a = c->a_k[k], in_b = c->b_k[k];
+        lanes right[3];
+        PYODL_UNROLL
+        for (int j = 0; j < registers; j++)
+            right[j] = lanes_load(b[j] + in_b);
+        PYODL_UNROLL
+        for (int i = 0; i < rows; i++) {
+            const lanes left = lanes_of(a[i][in_a]);
+            PYODL_UNROLL
+            for (int j = 0; j < registers; j++)
+                sums[i][j] = lanes_step(step, left, right[j], sums[i][j]);
+        }
+    }
+    PYODL_UNROLL
+    for (int i = 0; i < rows; i++)
+        PYODL_UNROLL
+        for (int j = 0; j < registers; j++)
+            lanes_store(tile + (i * registers + j) * PYODL_LANES, sums[i][j]);
+}
+
+#if PYODL_ROUNDS_DOWN
+PYODL_INLINE unsigned host_round_down(void) {
+    const unsigned saved = _mm_getcsr();
+    _mm_setcsr((saved & ~0x6000u) | 0x2000u);
+    __asm__ volatile("" ::: "memory");
+    return saved;
+}
+
+PYODL_INLINE void host_restore(unsigned saved) {
+    __asm__ volatile("" ::: "memory");
+    _mm_setcsr(saved);
+}
+#endif
+
+/* One function per step and shape, never inlined: the sums go through memory, so that no compiler
+ * can move a rounding across a change of the host's rounding mode. */
+#define PYODL_TILE_FUNCTION(STEP, ROWS, REGISTERS)                                               \
+    static __attribute__((noinline, unused)) void tile_##STEP##_##REGISTERS(                     \
+        const pyodl_contraction *c, const int32_t *a_row, const int32_t *b_column,               \
+        int64_t first, int64_t stop, int64_t stride, float start, float *tile) {                 \
+        tile_sum(STEP, ROWS, REGISTERS, c, a_row, b_column, first, stop, stride, start, tile);   \
+    }
+#define PYODL_TILE_FUNCTIONS(STEP)                                                               \
+    PYODL_TILE_FUNCTION(STEP, PYODL_ROWS_1, 1)                                                   \
+    PYODL_TILE_FUNCTION(STEP, PYODL_ROWS_2, 2)                                                   \
+    PYODL_TILE_FUNCTION(STEP, PYODL_ROWS_3, 3)
+
+PYODL_TILE_FUNCTIONS(STEP_EXACT_PRODUCT)
+PYODL_TILE_FUNCTIONS(STEP_FMA32)
+PYODL_TILE_FUNCTIONS(STEP_HALF_FMA)
+PYODL_TILE_FUNCTIONS(STEP_HALF_MULADD)
+PYODL_TILE_FUNCTIONS(STEP_BFLOAT_FMA)
+PYODL_TILE_FUNCTIONS(STEP_HALF_VIA32)
+PYODL_TILE_FUNCTIONS(STEP_BFLOAT_VIA32)
+
+typedef void (*pyodl_tile)(const pyodl_contraction *, const int32_t *, const int32_t *, int64_t,
+                           int64_t, int64_t, float, float *);
+
+#define PYODL_TILE_ROW(STEP) {tile_##STEP##_1, tile_##STEP##_2, tile_##STEP##_3}
+static const pyodl_tile pyodl_tiles[][3] = { /* in the order of enum pyodl_step */
+    PYODL_TILE_ROW(STEP_EXACT_PRODUCT), PYODL_TILE_ROW(STEP_FMA32),
+    PYODL_TILE_ROW(STEP_HALF_FMA),      PYODL_TILE_ROW(STEP_HALF_MULADD),
+    PYODL_TILE_ROW(STEP_BFLOAT_FMA),    PYODL_TILE_ROW(STEP_HALF_VIA32),
+    PYODL_TILE_ROW(STEP_BFLOAT_VIA32)};
+
+/* Lane 0 plus lane 1 and the last product of an odd K, each addition rounded to the accumulator
+ * format; sums[0] is lane 0 and takes the result. */
+static inline void tile_join_lanes(int order, int step, int64_t depth, int64_t size,
+                                   float *lane0, const float *lane1, const float *last) {
+    const int format = step_format(step);
+    for (int64_t i = 0; i < size; i++) {
+        float sum = round_value(format, lane0[i] + lane1[i]);
+        if (order == ORDER_LANES_SPLIT) {
+            const float apart = depth % 2 ? round_value(format, 0.0f + last[i]) : 0.0f;
+            sum = round_value(format, apart + sum);
+        }
+        lane0[i] = sum;
+    }
+}
+
+/* Compute one tile: ROWS(registers) rows from a_row, `registers` columns from b_column. Rows and
+ * columns beyond the matrix repeat earlier ones; the caller drops them. */
+static inline void compute_tile(const pyodl_contraction *c, int step, int order, int registers,
+                                const int32_t *a_row, const int32_t *b_column, float *tile) {
+    const pyodl_tile sum = pyodl_tiles[step][registers - 1];
+    const int64_t even = c->depth & ~(int64_t)1;
+    float lane1[PYODL_MAX_TILE], last[PYODL_MAX_TILE];
+#if PYODL_ROUNDS_DOWN
+    const int rounds_down = step_rounds_to_odd(step);
+    unsigned mode = 0;
+    if (rounds_down)
+        mode = host_round_down();
+#endif
+    if (order == ORDER_SEQUENTIAL || order == ORDER_PRODUCT) {
+        sum(c, a_row, b_column, 0, c->depth, 1, order == ORDER_PRODUCT ? -0.0f : 0.0f, tile);
+    } else {
+        const int64_t stop = order == ORDER_LANES_INTO_0 ? c->depth : even;
+        sum(c, a_row, b_column, 0, stop, 2, 0.0f, tile);
+        sum(c, a_row, b_column, 1, even, 2, 0.0f, lane1);
+        if (order == ORDER_LANES_SPLIT && c->depth % 2)
+            sum(c, a_row, b_column, even, c->depth, 1, 0.0f, last);
+    }
+#if PYODL_ROUNDS_DOWN
+    if (rounds_down)
+        host_restore(mode);
+#endif
+    if (order == ORDER_LANES_SPLIT || order == ORDER_LANES_INTO_0) {
+        static const int rows[] = {PYODL_ROWS_1, PYODL_ROWS_2, PYODL_ROWS_3};
+        tile_join_lanes(order, step, c->depth, (int64_t)rows[registers - 1] * registers * PYODL_LANES,
+                        tile, lane1, last);
+    }
+}
+
+/* ---- lanes that do not mix: depthwise -------------------------------------------------------- */
+
+#define PYODL_PAIRS 8 /* registers computed together */
+
+/* tile[unit][lane] = sum over k of a[unit's offset + a_k[k] + lane] * b[unit's offset + b_k[k] + lane] */
+PYODL_INLINE void pairs_sum(int step, const pyodl_contraction *c, const int32_t *a_unit,
+                            const int32_t *b_unit, float *tile) {
+    lanes sums[PYODL_PAIRS];
+    const float *a[PYODL_PAIRS], *b[PYODL_PAIRS];
+    PYODL_UNROLL
+    for (int u = 0; u < PYODL_PAIRS; u++) {
+        a[u] = c->a + a_unit[u];
+        b[u] = c->b + b_unit[u];
+        sums[u] = lanes_of(0.0f);
+    }
+    for (int64_t k = 0; k < c->depth; k++) {
+        const int64_t in_a = c->a_k[k], in_b = c->b_k[k];
+        PYODL_UNROLL
+        for (int u = 0; u < PYODL_PAIRS; u++)
+            sums[u] = lanes_step(step, lanes_load(a[u] + in_a), lanes_load(b[u] + in_b), sums[u]);
+    }
+    PYODL_UNROLL
+    for (int u = 0; u < PYODL_PAIRS; u++)
+        lanes_store(tile + u * PYODL_LANES, sums[u]);
+}
+
+#define PYODL_PAIRS_FUNCTION(STEP)                                                               \
+    static __attribute__((noinline, unused)) void pairs_##STEP(                                  \
+        const pyodl_contraction *c, const int32_t *a_unit, const int32_t *b_unit, float *tile) { \
+        pairs_sum(STEP, c, a_unit, b_unit, tile);                                                \
+    }
+PYODL_PAIRS_FUNCTION(STEP_EXACT_PRODUCT)
+PYODL_PAIRS_FUNCTION(STEP_FMA32)
+PYODL_PAIRS_FUNCTION(STEP_HALF_FMA)
+PYODL_PAIRS_FUNCTION(STEP_HALF_MULADD)
+PYODL_PAIRS_FUNCTION(STEP_BFLOAT_FMA)
+
+static inline void compute_pairs(const pyodl_contraction *c, int step, const int32_t *a_unit,
+                                 const int32_t *b_unit, float *tile) {
+    static void (*const functions[])(const pyodl_contraction *, const int32_t *, const int32_t *,
+                                     float *) = {
+        pairs_STEP_EXACT_PRODUCT, pairs_STEP_FMA32, pairs_STEP_HALF_FMA, pairs_STEP_HALF_MULADD,
+        pairs_STEP_BFLOAT_FMA};
+#if PYODL_ROUNDS_DOWN
+    if (step_rounds_to_odd(step)) {
+        const unsigned mode = host_round_down();
+        functions[step](c, a_unit, b_unit, tile);
+        host_restore(mode);
+        return;
+    }
+#endif
+    functions[step](c, a_unit, b_unit, tile);
+}
+
+/* One output again, slowly, leaving out the k whose operand is padding: `real` marks the elements
+ * of the padded operand that exist. */
+static inline float sum_without_padding(const pyodl_contraction *c, int step, const uint8_t *real,
+                                        int padded_b, int64_t a_row, int64_t b_column) {
+    float sum = 0.0f;
+    for (int64_t k = 0; k < c->depth; k++) {
+        const int64_t in_a = a_row + c->a_k[k], in_b = b_column + c->b_k[k];
+        if (real[padded_b ? in_b : in_a])
+            sum = value_step(step, c->a[in_a], c->b[in_b], sum);
+    }
+    return sum;
+}
+
+#endif

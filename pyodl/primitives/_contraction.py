@@ -1,0 +1,217 @@
+"""From offsets to a bound contraction: registers of columns, tiles, and what padding means.
+
+A primitive says where the operands of output (row, column) lie (`Offsets`) and in which order each
+region of the output is summed; this module cuts the output into register tiles. Tiles never change
+a bit: k is not cut, and every output has one owner.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy import ndarray
+
+from pyodl._kernels import LANES, ROWS, Operation, bind
+from pyodl.arithmetic import ARITHMETICS, Arithmetic
+from pyodl.primitives._orders import Region
+
+__all__ = ["Offsets", "Padding", "Plan", "Step", "bind_contraction", "plan", "step_of"]
+
+
+class Padding(IntEnum):
+    """What a contraction does about padding; the numbers are the kernel's."""
+
+    MULTIPLIED = 0
+    SKIPPED_IN_A = 1
+    SKIPPED_IN_B = 2
+    LEFT_OUT = 3
+
+
+class Step(IntEnum):
+    """One accumulation; the numbers are ``enum pyodl_step``'s."""
+
+    EXACT_PRODUCT = 0
+    FMA32 = 1
+    HALF_FMA = 2
+    HALF_MULADD = 3
+    BFLOAT_FMA = 4
+    HALF_VIA32 = 5
+    BFLOAT_VIA32 = 6
+
+
+_STEPS = dict(
+    zip(
+        ARITHMETICS,
+        (
+            Step.EXACT_PRODUCT,
+            Step.HALF_FMA,
+            Step.HALF_MULADD,
+            Step.FMA32,
+            Step.BFLOAT_FMA,
+            Step.FMA32,
+        ),
+        strict=True,
+    )
+)
+_VIA32 = {"float16": Step.HALF_VIA32, "bfloat16": Step.BFLOAT_VIA32}
+
+
+def step_of(arithmetic: Arithmetic, *, via32: bool = False) -> Step:
+    """Return the step of an arithmetic; ``via32`` where the firmware goes through a float.
+
+    That detour is only taken with a 16-bit accumulator (ORACLE.md, section 4, direct input
+    gradient).
+    """
+    if via32 and arithmetic.accumulator.name in _VIA32:
+        return _VIA32[arithmetic.accumulator.name]
+    return _STEPS[arithmetic.name]
+
+
+@dataclass(frozen=True)
+class Offsets:
+    """Where the operands and results of a contraction lie, in elements of the three buffers.
+
+    ``out[out_row[i] + out_column[j]] = sum over k of a[a_row[i] + a_k[k]] * b[b_column[j] + b_k[k]]``
+
+    ``b_column`` increases. ``lane_stride`` is the distance in the output of columns that are
+    neighbours in b. ``real`` marks the elements of the padded operand that are not padding.
+    """
+
+    a_row: ndarray
+    a_k: ndarray
+    b_column: ndarray
+    b_k: ndarray
+    out_row: ndarray
+    out_column: ndarray
+    lane_stride: int = 1
+    padding: Padding = Padding.MULTIPLIED
+    real: ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A contraction cut into tiles: everything but the operands."""
+
+    offsets: Offsets
+    tables: tuple[ndarray, ...]  # a_row, a_k, b_k, out_row, registers, segments, tiles
+    depth: int
+    macs: int
+
+
+def _registers(offsets: Offsets, columns: tuple[int, int]) -> tuple[list[list[int]], list[list[int]]]:
+    """Cover columns with registers: (b, first segment, segments, padded) and (lane, count, out).
+
+    A register takes every column that lies within its lanes, so that it may run on over a gap
+    such as the padding between two rows of pixels.
+    """
+    start, stop = columns
+    b, out = offsets.b_column[start:stop], offsets.out_column[start:stop]
+    breaks = (np.diff(b) != 1) | (np.diff(out) != offsets.lane_stride)
+    runs = np.concatenate([[0], np.flatnonzero(breaks) + 1, [stop - start]])
+    registers: list[list[int]] = []
+    segments: list[list[int]] = []
+    first = run = 0
+    while first < stop - start:
+        base, first_segment = int(b[first]), len(segments)
+        last = int(np.searchsorted(b, base + LANES))
+        while first < last:
+            while runs[run + 1] <= first:
+                run += 1
+            end = min(int(runs[run + 1]), last)
+            segments.append([int(b[first]) - base, end - first, int(out[first])])
+            first = end
+        padded = _meets_padding(offsets, base) if offsets.real is not None else 0
+        registers.append([base, first_segment, len(segments) - first_segment, padded])
+    return registers, segments
+
+
+def _meets_padding(offsets: Offsets, base: int) -> int:
+    if offsets.padding is not Padding.SKIPPED_IN_B:
+        return 1
+    assert offsets.real is not None
+    lanes = offsets.b_k[:, None] + base + np.arange(LANES)
+    return int(not offsets.real[lanes].all())
+
+
+def _groups(count: int, rows: int) -> list[tuple[int, int]]:
+    """Divide ``count`` registers into groups of 1 to 3, least area first; (first, registers)."""
+
+    def area(width: int) -> int:
+        return -(-rows // ROWS[width - 1]) * ROWS[width - 1] * width if width else 0
+
+    best = min((3, 2, 1), key=lambda width: count // width * area(width) + area(count % width))
+    return [(first, min(best, count - first)) for first in range(0, count, best)]
+
+
+def plan(offsets: Offsets, regions: Sequence[Region]) -> Plan:
+    """Cut a contraction into tiles, region by region."""
+    registers: list[list[int]] = []
+    segments: list[list[int]] = []
+    tiles: list[tuple[int, int, int, int, int]] = []
+    for region in regions:
+        found, runs = _registers(offsets, region.columns)
+        for register in found:
+            register[1] += len(segments)
+        first_row, last_row = region.rows
+        for first, count in _groups(len(found), last_row - first_row):
+            step = ROWS[count - 1]
+            tiles += [
+                (row, min(step, last_row - row), len(registers) + first, count, int(region.order))
+                for row in range(first_row, last_row, step)
+            ]
+        registers += found
+        segments += runs
+    tables = (
+        *(offsets.a_row, offsets.a_k, offsets.b_k, offsets.out_row),
+        *(registers, segments, tiles),
+    )
+    depth = len(offsets.a_k)
+    return Plan(
+        offsets,
+        tuple(np.ascontiguousarray(table, np.int32) for table in tables),
+        depth,
+        depth * len(offsets.a_row) * len(offsets.b_column),
+    )
+
+
+def bind_contraction(
+    name: str,
+    plan: Plan,
+    a: ndarray,
+    b: ndarray,
+    out: ndarray,
+    arithmetic: Arithmetic,
+    *,
+    step: Step | None = None,
+    flag: ndarray | None = None,
+    guarded: bool = False,
+) -> Operation:
+    """Bind a planned contraction of the floats ``a`` and ``b`` to ``out``.
+
+    Parameters
+    ----------
+    name : str
+        For profiles.
+    flag : ndarray or None
+        One int32. Padding skipped: whether the operand that meets padding has infinities or NaNs.
+        Zeros left out: set by the run if a result is in doubt. Guarded: runs only if it is set.
+    """
+    a_row, a_k, b_k, out_row, registers, segments, tiles = plan.tables
+    operation = bind(
+        "contract",
+        [a, b, a_row, a_k, b_k, out_row, registers, segments, tiles, plan.offsets.real],
+        [out, flag],
+        [
+            plan.depth,
+            len(tiles),
+            int(step_of(arithmetic) if step is None else step),
+            plan.offsets.lane_stride,
+            int(plan.offsets.padding),
+            int(guarded),
+        ],
+        arithmetic=arithmetic.code,
+    )
+    operation.name = name
+    operation.macs = plan.macs
+    return operation

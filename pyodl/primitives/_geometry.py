@@ -1,0 +1,399 @@
+"""The geometry of a convolution, and where its operands lie once widened.
+
+Every step of a convolution is a contraction over offsets into a padded image, so that no im2row
+matrix is written: the rows and columns of im2row are the sums ``a_row + a_k`` themselves.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+from numpy import ndarray
+
+from pyodl.primitives._contraction import Offsets, Padding
+from pyodl.primitives._staging import SLACK
+
+__all__ = ["Convolution", "Image", "input_grad_phases"]
+
+
+def _grid(*axes: ndarray) -> ndarray:
+    """Return the sums of one item of each axis, the last axis fastest, as a flat array."""
+    total = np.zeros(1, np.int64)
+    for axis in axes:
+        total = (total[:, None] + np.asarray(axis)[None, :]).ravel()
+    return total
+
+
+@dataclass(frozen=True)
+class Image:
+    """A padded image in binary32, in planes that make strided access contiguous.
+
+    In CHW, columns and rows are dealt out to ``stride`` phases each, so that the pixels that one
+    kernel tap meets are neighbours. In HWC, channels are the neighbours and there is one phase.
+
+    Parameters
+    ----------
+    channels, height, width : int
+        Of the image.
+    origin : (int, int)
+        Where its first pixel lies in the padded image; negative crops.
+    size : (int, int)
+        Of the padded image.
+    spread : (int, int)
+        Distance of its pixels in the padded image; more than one spreads it with zeros.
+    stride : (int, int)
+        Phases of rows and columns.
+    layout : str
+    """
+
+    channels: int
+    height: int
+    width: int
+    origin: tuple[int, int]
+    size: tuple[int, int]
+    spread: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    layout: str = "CHW"
+
+    @property
+    def planes(self) -> tuple[int, int]:
+        """Height and width of one phase."""
+        return tuple(-(-n // s) for n, s in zip(self.size, self.stride, strict=True))  # type: ignore[return-value]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the buffer."""
+        if self.layout == "HWC":
+            return (*self.size, self.channels)
+        return (self.channels, *self.stride, *self.planes)
+
+    def _spans(self, axis: int) -> list[tuple[slice, slice]]:
+        """Return, phase by phase, the pixels along an axis and their places in the phase."""
+        count = (self.height, self.width)[axis]
+        places = self.origin[axis] + self.spread[axis] * np.arange(count)
+        inside = (places >= 0) & (places < self.size[axis])
+        spans = []
+        for phase in range(self.stride[axis]):
+            pixels = np.flatnonzero(inside & (places % self.stride[axis] == phase))
+            at = places[pixels] // self.stride[axis]
+            spans.append((_slice(pixels), _slice(at)))
+        return spans
+
+    def copies(self, image: ndarray, buffer: ndarray) -> list[tuple[ndarray, ndarray]]:
+        """Return the views of an image and of the buffer that filling the buffer copies between."""
+        if self.layout == "HWC":
+            (rows, to_rows), (columns, to_columns) = self._spans(0)[0], self._spans(1)[0]
+            return [(image[rows, columns], buffer[to_rows, to_columns])]
+        return [
+            (image[:, rows, columns], buffer[:, i, j, to_rows, to_columns])
+            for i, (rows, to_rows) in enumerate(self._spans(0))
+            for j, (columns, to_columns) in enumerate(self._spans(1))
+        ]
+
+    def real(self) -> ndarray | None:
+        """Return which elements of the buffer are pixels, slack included; None if all are."""
+        marks = np.zeros(self.shape, np.uint8)
+        shape = (self.channels, self.height, self.width)
+        ones = np.ones(shape if self.layout == "CHW" else (*shape[1:], shape[0]), np.uint8)
+        for pixels, places in self.copies(ones, marks):
+            places[...] = pixels
+        if marks.all():
+            return None
+        return np.concatenate([marks.ravel(), np.zeros(SLACK, np.uint8)])
+
+    def channel_offsets(self) -> ndarray:
+        """Return where each channel begins."""
+        step = 1 if self.layout == "HWC" else int(np.prod(self.shape[1:]))
+        return np.arange(self.channels) * step
+
+    def tap_offsets(self, kernel: tuple[int, int]) -> ndarray:
+        """Return where tap (i, j) finds its element, seen from tap (0, 0); i slower."""
+        return _grid(self._along(0, kernel[0]), self._along(1, kernel[1]))
+
+    def _along(self, axis: int, taps: int) -> ndarray:
+        tap = np.arange(taps)
+        if self.layout == "HWC":
+            return tap * (self.size[1] * self.channels, self.channels)[axis]
+        height, width = self.planes
+        phase, place = tap % self.stride[axis], tap // self.stride[axis]
+        if axis == 0:
+            return phase * self.stride[1] * height * width + place * width
+        return phase * height * width + place
+
+    def pixel_offsets(self, count: tuple[int, int], step: tuple[int, int] = (1, 1)) -> ndarray:
+        """Return where output pixels find their tap (0, 0); columns fastest.
+
+        In CHW a step of one is one place in a phase; in HWC ``step`` is in padded pixels.
+        """
+        if self.layout == "HWC":
+            row, column = self.size[1] * self.channels, self.channels
+        else:
+            row, column = self.planes[1], 1
+        return _grid(np.arange(count[0]) * row * step[0], np.arange(count[1]) * column * step[1])
+
+
+def _slice(places: ndarray) -> slice:
+    if places.size < 2:
+        return slice(int(places[0]), int(places[0]) + 1) if places.size else slice(0, 0)
+    return slice(int(places[0]), int(places[-1]) + 1, int(places[1] - places[0]))
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """Sizes of a 2-D convolution; padding is (up, down, left, right)."""
+
+    channels: int
+    height: int
+    width: int
+    out_channels: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    layout: str
+
+    @property
+    def padded(self) -> tuple[int, int]:
+        """Height and width of the padded image."""
+        up, down, left, right = self.padding
+        return self.height + up + down, self.width + left + right
+
+    @cached_property
+    def out_size(self) -> tuple[int, int]:
+        """Height and width of the output."""
+        (height, width), (sh, sw) = self.padded, self.stride
+        return (height - self.kernel[0]) // sh + 1, (width - self.kernel[1]) // sw + 1
+
+    @property
+    def pixels(self) -> int:
+        """Output pixels."""
+        return self.out_size[0] * self.out_size[1]
+
+    @property
+    def taps(self) -> int:
+        """Weights of one output channel."""
+        return self.channels * self.kernel[0] * self.kernel[1]
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Shape of the input in its layout."""
+        return self.shaped(self.channels, (self.height, self.width))
+
+    @property
+    def output_shape(self) -> tuple[int, int, int]:
+        """Shape of the output in its layout."""
+        return self.shaped(self.out_channels, self.out_size)
+
+    @property
+    def weight_shape(self) -> tuple[int, int, int, int]:
+        """Shape of the weights in their layout."""
+        if self.layout == "CHW":
+            return (self.out_channels, self.channels, *self.kernel)
+        return (self.out_channels, *self.kernel, self.channels)
+
+    def shaped(self, channels: int, size: tuple[int, int]) -> tuple[int, int, int]:
+        """Return (C, H, W) or (H, W, C)."""
+        return (channels, *size) if self.layout == "CHW" else (*size, channels)
+
+    @cached_property
+    def image(self) -> Image:
+        """The padded input that forward and weight gradient read."""
+        up, _, left, _ = self.padding
+        stride = self.stride if self.layout == "CHW" else (1, 1)
+        return Image(
+            *(self.channels, self.height, self.width, (up, left), self.padded),
+            stride=stride,
+            layout=self.layout,
+        )
+
+    def tap_order(self, channel_axis: ndarray, taps: ndarray, direct: bool) -> ndarray:
+        """Return offsets of (channel, tap) pairs in the order in which they are summed.
+
+        im2row sums a row of its matrix: (c, kh, kw) in CHW, (kh, kw, c) in HWC. The direct loops
+        are (c, kh, kw) in either layout.
+        """
+        if self.layout == "CHW" or direct:
+            return _grid(channel_axis, taps)
+        return _grid(taps, channel_axis)
+
+    def weight_offsets(self, flipped: bool = False) -> tuple[ndarray, ndarray, ndarray]:
+        """Return where output channels, input channels and taps lie in the weights."""
+        size = self.kernel[0] * self.kernel[1]
+        taps = np.arange(size)[::-1] if flipped else np.arange(size)
+        if self.layout == "CHW":
+            return np.arange(self.out_channels) * self.taps, np.arange(self.channels) * size, taps
+        return np.arange(self.out_channels) * self.taps, np.arange(self.channels), taps * self.channels
+
+    def pixel_offsets(self) -> ndarray:
+        """Return where output pixels find their first tap in the padded input."""
+        step = (1, 1) if self.layout == "CHW" else self.stride
+        return self.image.pixel_offsets(self.out_size, step)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Input pixels (first, first + stride, ...) that the same kernel taps reach, per axis."""
+
+    first: tuple[int, int]
+    count: tuple[int, int]
+    taps: ndarray  # places in the flipped kernel, row-major
+    offsets: ndarray  # of those taps in the padded output gradient, from the phase's pixel 0
+
+
+@lru_cache(maxsize=256)
+def input_grad_phases(conv: Convolution) -> tuple[Image, tuple[Phase, ...]]:
+    """Return the padded output gradient and the phases of the direct input gradient.
+
+    Tap i of the flipped kernel takes input row h from output row ``(h + up - (k - 1) + i) / s``
+    where that is a whole number; input rows alike modulo s share their taps.
+    """
+    up, _, left, _ = conv.padding
+    rows = [_axis_phases(0, phase, conv, up) for phase in range(min(conv.stride[0], conv.height))]
+    columns = [_axis_phases(1, phase, conv, left) for phase in range(min(conv.stride[1], conv.width))]
+    before = tuple(max([0] + [-s for _, _, shifts in axis for s in shifts]) for axis in (rows, columns))
+    after = tuple(
+        max([size] + [count + s for _, count, shifts in axis for s in shifts])
+        for axis, size in zip((rows, columns), conv.out_size, strict=True)
+    )
+    size = (before[0] + after[0], before[1] + after[1])
+    image = Image(conv.out_channels, *conv.out_size, (before[0], before[1]), size, layout=conv.layout)
+    row, column = (size[1], 1) if conv.layout == "CHW" else (size[1] * conv.out_channels, conv.out_channels)
+    phases = tuple(
+        Phase(
+            (i, j),
+            (count_h, count_w),
+            _grid(np.array(taps_h, int) * conv.kernel[1], np.array(taps_w, int)),
+            _grid(
+                (np.array(shifts_h, int) + before[0]) * row,
+                (np.array(shifts_w, int) + before[1]) * column,
+            ),
+        )
+        for i, (taps_h, count_h, shifts_h) in enumerate(rows)
+        for j, (taps_w, count_w, shifts_w) in enumerate(columns)
+    )
+    return image, phases
+
+
+def _axis_phases(
+    axis: int, phase: int, conv: Convolution, before: int
+) -> tuple[list[int], int, list[int]]:
+    """Return the taps, the count of pixels and the shift of each tap of a phase along an axis."""
+    size, stride, taps = (conv.height, conv.width)[axis], conv.stride[axis], conv.kernel[axis]
+    reach = [(i, phase + before - (taps - 1) + i) for i in range(taps)]
+    met = [(i, at // stride) for i, at in reach if at % stride == 0]
+    return [i for i, _ in met], -(-(size - phase) // stride), [shift for _, shift in met]
+
+
+@lru_cache(maxsize=256)
+def forward_offsets(conv: Convolution, *, direct: bool) -> Offsets:
+    """Offsets of ``out[co, pixel] = sum of w[co, tap] * x[pixel, tap]``; CHW: columns are pixels,
+    HWC: columns are output channels, with the weights transposed."""
+    image = conv.image
+    out_channel, channel, taps = conv.weight_offsets()
+    in_weights = conv.tap_order(channel, taps, direct)
+    in_image = conv.tap_order(image.channel_offsets(), image.tap_offsets(conv.kernel), direct)
+    padding, real = _skipping(image, direct, conv.layout == "CHW")
+    if conv.layout == "CHW":
+        return Offsets(
+            *(out_channel, in_weights, conv.pixel_offsets(), in_image),
+            *(np.arange(conv.out_channels) * conv.pixels, np.arange(conv.pixels)),
+            padding=padding,
+            real=real,
+        )
+    return Offsets(
+        *(conv.pixel_offsets(), in_image, np.arange(conv.out_channels), in_weights * conv.out_channels),
+        *(np.arange(conv.pixels) * conv.out_channels, np.arange(conv.out_channels)),
+        padding=padding,
+        real=real,
+    )
+
+
+def _skipping(image: Image, direct: bool, in_b: bool) -> tuple[Padding, ndarray | None]:
+    """Return what a step does about the image's padding."""
+    real = image.real() if direct else None
+    if real is None:
+        return Padding.MULTIPLIED, None
+    return (Padding.SKIPPED_IN_B if in_b else Padding.SKIPPED_IN_A), real
+
+
+@lru_cache(maxsize=256)
+def weight_grad_offsets(conv: Convolution, *, direct: bool) -> Offsets:
+    """Offsets of ``dw[co, tap] = sum of dy[co, pixel] * x[pixel, tap]``; CHW: rows are taps and
+    columns output channels, with dy transposed; HWC: rows are output channels, columns taps."""
+    image = conv.image
+    pixels = np.arange(conv.pixels) * conv.out_channels  # dy as (pixel, channel)
+    if conv.layout == "CHW":
+        padding, real = _skipping(image, direct, in_b=False)
+        return Offsets(
+            _grid(image.channel_offsets(), image.tap_offsets(conv.kernel)),
+            *(conv.pixel_offsets(), np.arange(conv.out_channels), pixels),
+            *(np.arange(conv.taps), np.arange(conv.out_channels) * conv.taps),
+            lane_stride=conv.taps,
+            padding=padding,
+            real=real,
+        )
+    padding, real = _skipping(image, direct, in_b=True)
+    return Offsets(
+        *(np.arange(conv.out_channels), pixels),
+        _grid(image.tap_offsets(conv.kernel), image.channel_offsets()),
+        conv.pixel_offsets(),
+        *(np.arange(conv.out_channels) * conv.taps, np.arange(conv.taps)),
+        padding=padding,
+        real=real,
+    )
+
+
+@lru_cache(maxsize=256)
+def spread_gradient(conv: Convolution) -> Image:
+    """Return the output gradient that im2row unrolls for the input gradient: spread by the stride,
+    with a border of ``k - 1 - padding`` zeros."""
+    (kh, kw), (up, _, left, _) = conv.kernel, conv.padding
+    return Image(
+        *(conv.out_channels, *conv.out_size, (kh - 1 - up, kw - 1 - left)),
+        (conv.height + kh - 1, conv.width + kw - 1),
+        spread=conv.stride,
+        layout=conv.layout,
+    )
+
+
+@lru_cache(maxsize=256)
+def input_grad_offsets(conv: Convolution) -> Offsets:
+    """Offsets of the im2row input gradient, with the weights read flipped and transposed."""
+    image = spread_gradient(conv)
+    taps = image.tap_offsets(conv.kernel)
+    everything = Phase((0, 0), (conv.height, conv.width), np.arange(len(taps)), taps)
+    return _input_grad_offsets(conv, image, everything, (1, 1), direct=False)
+
+
+@lru_cache(maxsize=256)
+def input_grad_phase_offsets(conv: Convolution) -> tuple[Offsets, ...]:
+    """Offsets of the direct input gradient, one contraction a phase."""
+    image, phases = input_grad_phases(conv)
+    return tuple(_input_grad_offsets(conv, image, p, conv.stride, direct=True) for p in phases)
+
+
+def _input_grad_offsets(
+    conv: Convolution, image: Image, phase: Phase, stride: tuple[int, int], *, direct: bool
+) -> Offsets:
+    out_channel, channel, taps = conv.weight_offsets(flipped=True)
+    in_weights = conv.tap_order(out_channel, taps[phase.taps], direct)
+    in_image = conv.tap_order(image.channel_offsets(), phase.offsets, direct)
+    pixels = _grid(
+        (phase.first[0] + stride[0] * np.arange(phase.count[0])) * conv.width,
+        phase.first[1] + stride[1] * np.arange(phase.count[1]),
+    )
+    places = image.pixel_offsets(phase.count)
+    padding, real = _skipping(image, direct, conv.layout == "CHW")
+    if conv.layout == "CHW":
+        return Offsets(
+            *(channel, in_weights, places, in_image),
+            *(np.arange(conv.channels) * conv.height * conv.width, pixels),
+            lane_stride=stride[1],
+            padding=padding,
+            real=real,
+        )
+    return Offsets(
+        *(places, in_image, channel, in_weights),
+        *(pixels * conv.channels, np.arange(conv.channels)),
+        padding=padding,
+        real=real,
+    )

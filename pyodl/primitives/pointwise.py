@@ -1,0 +1,224 @@
+"""The 1x1 convolution as matrix products, without im2row (TrainLib ``pulp_conv_pw_fp16_*``)."""
+
+import numpy as np
+from numpy import ndarray
+
+from pyodl import arithmetic as arithmetics
+from pyodl._kernels import Operation
+from pyodl.arithmetic import Arithmetic
+from pyodl.primitives import _check as check
+from pyodl.primitives._matmul import Product, bind_product
+from pyodl.primitives._orders import MATMUL_KERNELS, matmul_regions
+from pyodl.primitives._run import run
+
+__all__ = [
+    "bind_pointwise_forward",
+    "bind_pointwise_input_grad",
+    "bind_pointwise_weight_grad",
+    "pointwise_forward",
+    "pointwise_input_grad",
+    "pointwise_weight_grad",
+]
+
+
+def bind_pointwise_forward(
+    x: ndarray,
+    w: ndarray,
+    out: ndarray,
+    arithmetic: Arithmetic,
+    kernel: str,
+    cores: int,
+    layout: str = "CHW",
+) -> list[Operation]:
+    """Bind W x in CHW; x W^T in HWC, with B transposed."""
+    c_out, c_in = w.shape
+    pixels = x.size // c_in
+    if layout == "CHW":
+        sizes = (c_out, c_in, pixels)
+        regions = matmul_regions(kernel, *sizes, transpose_b=False, cores=cores)
+        product = Product(*sizes, (c_in, 1), (pixels, 1), (pixels, 1), regions)
+        operands = (w, x)
+    else:
+        sizes = (pixels, c_in, c_out)
+        regions = matmul_regions(kernel, *sizes, transpose_b=True, cores=cores)
+        product = Product(*sizes, (c_in, 1), (1, c_in), (c_out, 1), regions)
+        operands = (x, w)
+    return bind_product("pointwise forward", product, *operands, out, arithmetic, cores)
+
+
+def bind_pointwise_weight_grad(
+    x: ndarray,
+    dy: ndarray,
+    dw: ndarray,
+    arithmetic: Arithmetic,
+    kernel: str,
+    cores: int,
+    layout: str = "CHW",
+) -> list[Operation]:
+    """Bind dY x^T, with B transposed."""
+    c_out, c_in = dw.shape
+    pixels = x.size // c_in
+    sizes = (c_out, pixels, c_in)
+    regions = matmul_regions(kernel, *sizes, transpose_b=True, cores=cores)
+    if layout == "CHW":
+        product = Product(*sizes, (pixels, 1), (1, pixels), (c_in, 1), regions)
+    else:
+        product = Product(*sizes, (1, c_out), (c_in, 1), (c_in, 1), regions)
+    return bind_product("pointwise weight gradient", product, dy, x, dw, arithmetic, cores)
+
+
+def bind_pointwise_input_grad(
+    w: ndarray,
+    dy: ndarray,
+    dx: ndarray,
+    arithmetic: Arithmetic,
+    kernel: str,
+    cores: int,
+    layout: str = "CHW",
+) -> list[Operation]:
+    """Bind W^T dY in CHW; dY W, with B (W^T) transposed, in HWC."""
+    c_out, c_in = w.shape
+    pixels = dy.size // c_out
+    if layout == "CHW":
+        sizes = (c_in, c_out, pixels)
+        regions = matmul_regions(kernel, *sizes, transpose_b=False, cores=cores)
+        product = Product(*sizes, (1, c_in), (pixels, 1), (pixels, 1), regions)
+        operands = (w, dy)
+    else:
+        sizes = (pixels, c_out, c_in)
+        regions = matmul_regions(kernel, *sizes, transpose_b=True, cores=cores)
+        product = Product(*sizes, (c_out, 1), (c_in, 1), (c_in, 1), regions)
+        operands = (dy, w)
+    return bind_product("pointwise input gradient", product, *operands, dx, arithmetic, cores)
+
+
+def pointwise_forward(
+    x: ndarray,
+    w: ndarray,
+    *,
+    layout: str = "CHW",
+    kernel: str = "naive",
+    arithmetic: str | Arithmetic = "fp16-fp32acc",
+    cores: int = 8,
+    num_threads: int | None = None,
+) -> ndarray:
+    """Convolve with 1x1 kernels.
+
+    Parameters
+    ----------
+    x : ndarray, shape (Cin, H, W), or (H, W, Cin) for HWC
+        In the storage dtype of ``arithmetic``.
+    w : ndarray, shape (Cout, Cin)
+    layout : {"CHW", "HWC"}
+    kernel : str
+        A matmul kernel, see `matmul`.
+    arithmetic, cores, num_threads
+        See `matmul`.
+
+    Returns
+    -------
+    ndarray, shape (Cout, H, W), or (H, W, Cout) for HWC
+
+    Raises
+    ------
+    TypeError, ValueError
+        See `matmul`.
+    """
+    chosen, threads = _common(layout, kernel, arithmetic, cores, num_threads)
+    check.tensor("w", w, chosen, ndim=2)
+    c_out, c_in = w.shape
+    check.tensor("x", x, chosen, shape=_shape(layout, c_in))
+    out = np.empty(_like(x, layout, c_out), x.dtype)
+    return run(bind_pointwise_forward(x, w, out, chosen, kernel, cores, layout), out, threads)
+
+
+def pointwise_weight_grad(
+    x: ndarray,
+    dy: ndarray,
+    *,
+    layout: str = "CHW",
+    kernel: str = "naive",
+    arithmetic: str | Arithmetic = "fp16-fp32acc",
+    cores: int = 8,
+    num_threads: int | None = None,
+) -> ndarray:
+    """Return the gradient of the weights of a 1x1 convolution.
+
+    In HWC the firmware scrambles its input (ORACLE.md, section 7.13); this is the gradient meant.
+
+    Parameters
+    ----------
+    x : ndarray, shape (Cin, H, W), or (H, W, Cin) for HWC
+    dy : ndarray, shape (Cout, H, W), or (H, W, Cout) for HWC
+    layout, kernel, arithmetic, cores, num_threads
+        See `pointwise_forward`.
+
+    Returns
+    -------
+    ndarray, shape (Cout, Cin)
+
+    Raises
+    ------
+    TypeError, ValueError
+        See `matmul`.
+    """
+    chosen, threads = _common(layout, kernel, arithmetic, cores, num_threads)
+    check.tensor("x", x, chosen, ndim=3)
+    check.tensor("dy", dy, chosen, shape=_like(x, layout, None))
+    axis = 0 if layout == "CHW" else 2
+    dw = np.empty((dy.shape[axis], x.shape[axis]), x.dtype)
+    return run(bind_pointwise_weight_grad(x, dy, dw, chosen, kernel, cores, layout), dw, threads)
+
+
+def pointwise_input_grad(
+    w: ndarray,
+    dy: ndarray,
+    *,
+    layout: str = "CHW",
+    kernel: str = "naive",
+    arithmetic: str | Arithmetic = "fp16-fp32acc",
+    cores: int = 8,
+    num_threads: int | None = None,
+) -> ndarray:
+    """Return the gradient of the input of a 1x1 convolution.
+
+    Parameters
+    ----------
+    w : ndarray, shape (Cout, Cin)
+    dy : ndarray, shape (Cout, H, W), or (H, W, Cout) for HWC
+    layout, kernel, arithmetic, cores, num_threads
+        See `pointwise_forward`.
+
+    Returns
+    -------
+    ndarray, shape (Cin, H, W), or (H, W, Cin) for HWC
+
+    Raises
+    ------
+    TypeError, ValueError
+        See `matmul`.
+    """
+    chosen, threads = _common(layout, kernel, arithmetic, cores, num_threads)
+    check.tensor("w", w, chosen, ndim=2)
+    c_out, c_in = w.shape
+    check.tensor("dy", dy, chosen, shape=_shape(layout, c_out))
+    dx = np.empty(_like(dy, layout, c_in), dy.dtype)
+    return run(bind_pointwise_input_grad(w, dy, dx, chosen, kernel, cores, layout), dx, threads)
+
+
+def _common(
+    layout: str, kernel: str, arithmetic: str | Arithmetic, cores: int, num_threads: int | None
+) -> tuple[Arithmetic, int]:
+    check.choice("layout", layout, ("CHW", "HWC"))
+    check.choice("kernel", kernel, MATMUL_KERNELS)
+    check.integer("cores", cores, 1)
+    return arithmetics.get(arithmetic), check.threads(num_threads)
+
+
+def _shape(layout: str, channels: int | None) -> tuple[int | None, int | None, int | None]:
+    return (channels, None, None) if layout == "CHW" else (None, None, channels)
+
+
+def _like(x: ndarray, layout: str, channels: int | None) -> tuple[int | None, ...]:
+    """Return the shape of ``x`` with another number of channels."""
+    return (channels, *x.shape[1:]) if layout == "CHW" else (*x.shape[:2], channels)
