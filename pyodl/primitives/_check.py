@@ -37,7 +37,7 @@ def tensor(
     array: Any,
     arithmetic: Arithmetic,
     ndim: int | tuple[int, ...] | None = None,
-    shape: tuple[int, ...] | None = None,
+    shape: tuple[int | None, ...] | None = None,
 ) -> np.ndarray[Any, Any]:
     """Return ``array`` if it is a tensor in the storage format of ``arithmetic``.
 
@@ -56,9 +56,41 @@ def tensor(
             f"{name} has dtype {array.dtype}; arithmetic {arithmetic.name!r} takes {dtype}"
         )
     _dimensions(name, array, ndim)
-    if shape is not None and array.shape != shape:
-        raise ValueError(f"{name} has shape {array.shape}; it must be {shape}")
+    if shape is not None and not _fits_shape(array.shape, shape):
+        wanted = str(tuple("any" if n is None else n for n in shape)).replace("'", "")
+        raise ValueError(f"{name} has shape {array.shape}; it must be {wanted}")
     return array
+
+
+def _fits_shape(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(wanted) and all(
+        n is None or n == size for size, n in zip(shape, wanted, strict=True)
+    )
+
+
+def fits(name: str, size: tuple[int, int], space: tuple[int, int]) -> None:
+    """Check that a window of ``size`` fits into ``space``, both (h, w).
+
+    Raises
+    ------
+    ValueError
+        If it does not.
+    """
+    if size[0] > space[0] or size[1] > space[1]:
+        raise ValueError(f"{name} is {size}; it must fit into the padded input of {space}")
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return ``value`` if it is a bool.
+
+    Raises
+    ------
+    TypeError
+        If it is none.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be a bool, not {type(value).__name__}")
+    return bool(value)
 
 
 def storage_tensor(
