@@ -1,0 +1,19 @@
+"""Reproducible property tests: the same examples on every run, however slow the machine."""
+
+import pathlib
+import sys
+
+from hypothesis import HealthCheck, settings
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))  # for the helper modules next to the tests
+
+settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    print_blob=False,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.register_profile("explore", deadline=None, max_examples=2000)
+settings.load_profile("repeatable")  # --hypothesis-profile=explore looks further
