@@ -57,3 +57,4 @@ cdef extern from "include/arithmetic.h" nogil:
     float quotient(int, float, float) noexcept
     float root(int, float) noexcept
     float fma_step(int, float, float, float) noexcept
+    float float_step(int, float, float, float) noexcept

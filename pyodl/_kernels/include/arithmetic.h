@@ -72,4 +72,10 @@ PYODL_INLINE float fma_step(int arithmetic, float a, float b, float c) {
     }
 }
 
+/* c + a * b where the firmware computes in float whatever the arithmetic: fused unless the
+ * arithmetic's name says otherwise, never rounded to 16 bits. */
+PYODL_INLINE float float_step(int arithmetic, float a, float b, float c) {
+    return arithmetic == PYODL_FP16_MULADD ? a * b + c : fma_float(a, b, c);
+}
+
 #endif
