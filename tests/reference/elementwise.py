@@ -50,30 +50,29 @@ def fast_exp(ar, x):
     return decode(bits.astype(np.uint32), FLOAT32)
 
 
-def _softmax_fast(ar, row, cores):
-    """One row: maximum from the lowest finite value on, so a NaN never becomes the maximum."""
-    largest = maximum(row, -ar.storage.largest)
-    e = ar.round(fast_exp(ar, ar.sub(row, largest)))
-    return ar.div(e, total(ar, e, ()))
+def _softmax_fast(ar, x, cores):
+    """The maximum starts at the lowest finite value, so a NaN never becomes the maximum."""
+    largest = maximum(x, np.full(x.shape[1:], -ar.storage.largest))
+    e = ar.round(fast_exp(ar, ar.sub(x, largest)))
+    return ar.div(e, total(ar, e, x.shape[1:]))
 
 
-def _softmax_expf(ar, row, cores):
-    """One row shared by the cores: a maximum and a partial sum per block, in core order."""
-    parts = [row[b] for b in blocks(len(row), cores) if b.start < b.stop]
+def _softmax_expf(ar, x, cores):
+    """Each row is shared by the cores: a maximum and a partial sum per block, in core order."""
+    parts = [x[b] for b in blocks(len(x), cores) if b.start < b.stop]
     maxima = [maximum(part[1:], part[0]) for part in parts]
     largest = maximum(maxima[1:], maxima[0])
     exponentials = [ar.round(expf(ar.sub(part, largest))) for part in parts]
-    sums = [total(ar, e, ()) for e in exponentials]
-    return ar.div(np.concatenate(exponentials), total(ar, sums, ()))
+    sums = [total(ar, e, x.shape[1:]) for e in exponentials]
+    return ar.div(np.concatenate(exponentials), total(ar, sums, x.shape[1:]))
 
 
 @quiet
 def softmax_forward(x, exp="expf", *, arithmetic="fp16-fp32acc", cores=8, num_threads=None):
     ar = ARITHMETICS[arithmetic]
     softmax = {"fast": _softmax_fast, "expf": _softmax_expf}[exp]
-    rows = ar.load(x).reshape(-1, x.shape[-1])
-    y = np.stack([softmax(ar, row, cores) for row in rows])
-    return ar.store(y.reshape(x.shape))
+    columns = ar.load(x).reshape(-1, x.shape[-1]).T
+    return ar.store(softmax(ar, columns, cores).T.reshape(x.shape))
 
 
 def softmax_backward(y, dy, *, arithmetic="fp16-fp32acc", cores=8, num_threads=None):

@@ -17,7 +17,7 @@ def output_size(size, kernel, stride, before, after):
 
 
 def transpose(x, axes, **_):
-    return np.ascontiguousarray(np.transpose(x, axes))
+    return np.array(np.transpose(x, axes), order="C")
 
 
 def chw_to_hwc(x, **_):
@@ -56,16 +56,15 @@ def im2row(x, kernel_size, *, stride=1, padding=0, layout, **_):
 
 
 def im2col(x, kernel_size, *, stride=1, padding=0, layout, **_):
-    return np.ascontiguousarray(
-        im2row(x, kernel_size, stride=stride, padding=padding, layout=layout).T
-    )
+    rows = im2row(x, kernel_size, stride=stride, padding=padding, layout=layout)
+    return np.array(rows.T, order="C")
 
 
 def block_transpose(w, *, layout, **_):
     """Weights for the input gradient: in and out channels swapped, kernel turned by 180 degrees."""
     if layout == "HWC":
-        return np.ascontiguousarray(w[:, ::-1, ::-1, :].transpose(3, 1, 2, 0))
-    return np.ascontiguousarray(w[:, :, ::-1, ::-1].transpose(1, 0, 2, 3))
+        return np.array(w[:, ::-1, ::-1, :].transpose(3, 1, 2, 0), order="C")
+    return np.array(w[:, :, ::-1, ::-1].transpose(1, 0, 2, 3), order="C")
 
 
 def spread(dy, kernel_size, input_size, stride, padding):

@@ -27,7 +27,7 @@ def maximum(values, start):
     """`start`, replaced by each value that compares greater: a leading NaN stays, others pass."""
     largest = start
     for v in values:
-        largest = max(largest, v)  # Python's max keeps the first unless the second is greater
+        largest = np.where(v > largest, v, largest)
     return largest
 
 
