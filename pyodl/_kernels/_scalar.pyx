@@ -1,12 +1,14 @@
 """IEEE operations of the storage formats on flat arrays: `pyodl.formats`.
 
-sizes: elements, format (``enum pyodl_format``). One loop per operation; nothing is parallel.
+sizes: elements, format (``enum pyodl_format``). One loop per operation; nothing is parallel. The
+transcendental functions take and give binary32; they are here to be tested by themselves.
 """
 
 from libc.math cimport sqrtf
 from libc.stdint cimport int64_t
 
 from pyodl._kernels._capsule cimport kernel_capsule
+from pyodl._kernels._transcendental cimport exp_float, fast_exp_float, log_float
 from pyodl._kernels._types cimport (
     PYODL_FLOAT32, Arguments, fma_float, fma_to_odd, load_value, narrow_to_odd, store_value,
 )
@@ -75,6 +77,26 @@ cdef void format_fma(const Arguments *a, int num_threads) noexcept nogil:
                     fma_float(x, y, z) if f == PYODL_FLOAT32 else fma_to_odd(x, y, z))
 
 
+cdef void apply_exp(const Arguments *a, int num_threads) noexcept nogil:
+    cdef int64_t i
+    for i in range(a.sizes[0]):
+        (<float *>a.arrays[1])[i] = exp_float((<const float *>a.arrays[0])[i])
+
+
+cdef void apply_log(const Arguments *a, int num_threads) noexcept nogil:
+    cdef int64_t i
+    for i in range(a.sizes[0]):
+        (<float *>a.arrays[1])[i] = log_float((<const float *>a.arrays[0])[i])
+
+
+cdef void apply_fast_exp(const Arguments *a, int num_threads) noexcept nogil:
+    """sizes[1]: whether the multiply-add is fused."""
+    cdef int64_t i
+    for i in range(a.sizes[0]):
+        (<float *>a.arrays[1])[i] = fast_exp_float((<const float *>a.arrays[0])[i],
+                                                   <int>a.sizes[1])
+
+
 KERNELS = {
     "format_round": kernel_capsule(format_round),
     "format_add": kernel_capsule(format_add),
@@ -83,4 +105,7 @@ KERNELS = {
     "format_div": kernel_capsule(format_div),
     "format_sqrt": kernel_capsule(format_sqrt),
     "format_fma": kernel_capsule(format_fma),
+    "exp_float": kernel_capsule(apply_exp),
+    "log_float": kernel_capsule(apply_log),
+    "fast_exp_float": kernel_capsule(apply_fast_exp),
 }
