@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from pyodl import arithmetic as arithmetics
 from pyodl._kernels import processors
 from pyodl.arithmetic import Arithmetic
 from pyodl.formats import round_to
@@ -216,3 +217,15 @@ def scalar(name: str, value: Any, arithmetic: Arithmetic, finite: bool = True) -
     if finite and not isfinite(number):
         raise ValueError(f"{name} is {value}; it must be finite in {arithmetic.storage.name}")
     return number
+
+
+def common(arithmetic: Any, cores: Any, num_threads: Any) -> tuple[Arithmetic, int]:
+    """Return the arithmetic and the host's threads of a call; check the device's cores.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `arithmetic.get` and `integer`.
+    """
+    integer("cores", cores, 1)
+    return arithmetics.get(arithmetic), threads(num_threads)

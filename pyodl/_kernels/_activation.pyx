@@ -1,0 +1,137 @@
+"""Activations on flat tensors, split over elements: ReLU, LeakyReLU, sigmoid."""
+
+from cython.parallel cimport prange
+from libc.stdint cimport int64_t, uint16_t, uint32_t
+
+from pyodl._kernels._capsule cimport kernel_capsule
+from pyodl._kernels._team cimport Block, core_block
+from pyodl._kernels._transcendental cimport exp_float
+from pyodl._kernels._types cimport (
+    Arguments, PYODL_BFLOAT16, PYODL_FLOAT32, PYODL_FP32, add, load, mul, quotient, rounded,
+    storage_format, store, sub,
+)
+
+cdef enum:
+    INFINITY_FLOAT16 = 0x7C00
+    INFINITY_BFLOAT16 = 0x7F80
+    INFINITY_FLOAT32 = 0x7F800000
+
+
+# x > 0 as integers: the bits lie above +0 and not above infinity, and the difference wraps round
+# for zero. The loops only select bits, so that they vectorise and keep every NaN of dy.
+
+cdef void select16(
+    const uint16_t *x, const uint16_t *dy, uint16_t *out, uint16_t infinity, int64_t start,
+    int64_t stop
+) noexcept nogil:
+    cdef int64_t i
+    for i in range(start, stop):
+        out[i] = dy[i] if <uint16_t>(x[i] - 1) < infinity else 0
+
+
+cdef void select32(
+    const uint32_t *x, const uint32_t *dy, uint32_t *out, uint32_t infinity, int64_t start,
+    int64_t stop
+) noexcept nogil:
+    cdef int64_t i
+    for i in range(start, stop):
+        out[i] = dy[i] if x[i] - 1 < infinity else 0
+
+
+cdef void relu(const Arguments *args, int num_threads) noexcept nogil:
+    """out = x > 0 ? dy : +0; forward, dy is x. Arrays: x, dy, out. Sizes: n."""
+    cdef int core, format = storage_format(args.arithmetic)
+    cdef Block block
+    for core in prange(args.cores, num_threads=num_threads, use_threads_if=num_threads > 1,
+                       schedule="static"):
+        block = core_block(core, args.cores, args.sizes[0])
+        if format == PYODL_FLOAT32:
+            select32(<const uint32_t *>args.arrays[0], <const uint32_t *>args.arrays[1],
+                     <uint32_t *>args.arrays[2], INFINITY_FLOAT32, block.start, block.stop)
+        else:
+            select16(<const uint16_t *>args.arrays[0], <const uint16_t *>args.arrays[1],
+                     <uint16_t *>args.arrays[2],
+                     INFINITY_BFLOAT16 if format == PYODL_BFLOAT16 else INFINITY_FLOAT16,
+                     block.start, block.stop)
+
+
+cdef inline void leaky_block(
+    int arithmetic, float slope, const void *x, const void *dy, void *out, int64_t start,
+    int64_t stop
+) noexcept nogil:
+    cdef int64_t i
+    cdef bint wide = storage_format(arithmetic) == PYODL_FLOAT32
+    for i in range(start, stop):
+        if not load(arithmetic, x, i) > 0:
+            store(arithmetic, out, i, mul(arithmetic, slope, load(arithmetic, dy, i)))
+        elif wide:
+            (<uint32_t *>out)[i] = (<const uint32_t *>dy)[i]
+        else:
+            (<uint16_t *>out)[i] = (<const uint16_t *>dy)[i]
+
+
+cdef void leaky_relu(const Arguments *args, int num_threads) noexcept nogil:
+    """out = x > 0 ? dy : slope * dy; forward, dy is x.
+
+    Arrays: x, dy, out. Sizes: n. Scalars: slope.
+    """
+    cdef int core
+    cdef Block block
+    for core in prange(args.cores, num_threads=num_threads, use_threads_if=num_threads > 1,
+                       schedule="static"):
+        block = core_block(core, args.cores, args.sizes[0])
+        leaky_block(args.arithmetic, args.scalars[0], args.arrays[0], args.arrays[1],
+                    args.arrays[2], block.start, block.stop)
+
+
+cdef inline void sigmoid_block(
+    int arithmetic, const void *x, void *y, int64_t start, int64_t stop
+) noexcept nogil:
+    cdef int64_t i
+    cdef float s
+    for i in range(start, stop):
+        s = add(PYODL_FP32, 1, exp_float(-load(arithmetic, x, i)))  # float on the device
+        store(arithmetic, y, i, quotient(arithmetic, 1, rounded(arithmetic, s)))
+
+
+cdef void sigmoid_forward(const Arguments *args, int num_threads) noexcept nogil:
+    """y = 1 / (1 + expf(-x)). Arrays: x, y. Sizes: n."""
+    cdef int core
+    cdef Block block
+    for core in prange(args.cores, num_threads=num_threads, use_threads_if=num_threads > 1,
+                       schedule="static"):
+        block = core_block(core, args.cores, args.sizes[0])
+        sigmoid_block(args.arithmetic, args.arrays[0], args.arrays[1], block.start, block.stop)
+
+
+cdef inline void sigmoid_grad_block(
+    int arithmetic, const void *y, const void *dy, void *dx, int64_t start, int64_t stop
+) noexcept nogil:
+    cdef int64_t i
+    cdef float value, slope
+    for i in range(start, stop):
+        value = load(arithmetic, y, i)
+        slope = mul(PYODL_FP32, value, sub(PYODL_FP32, 1, value))  # float on the device
+        store(arithmetic, dx, i,
+              mul(arithmetic, load(arithmetic, dy, i), rounded(arithmetic, slope)))
+
+
+cdef void sigmoid_backward(const Arguments *args, int num_threads) noexcept nogil:
+    """dx = dy * (y * (1 - y)). Arrays: y, dy, dx. Sizes: n."""
+    cdef int core
+    cdef Block block
+    for core in prange(args.cores, num_threads=num_threads, use_threads_if=num_threads > 1,
+                       schedule="static"):
+        block = core_block(core, args.cores, args.sizes[0])
+        sigmoid_grad_block(args.arithmetic, args.arrays[0], args.arrays[1], args.arrays[2],
+                           block.start, block.stop)
+
+
+KERNELS = {
+    "relu_forward": kernel_capsule(relu),
+    "relu_backward": kernel_capsule(relu),
+    "leaky_relu_forward": kernel_capsule(leaky_relu),
+    "leaky_relu_backward": kernel_capsule(leaky_relu),
+    "sigmoid_forward": kernel_capsule(sigmoid_forward),
+    "sigmoid_backward": kernel_capsule(sigmoid_backward),
+}
