@@ -1,0 +1,202 @@
+"""Pooling of CHW tensors, split over channels as on the device.
+
+Sizes of every kernel: C, H, W, Ho, Wo, kernel height and width, stride down and right. Backward
+kernels sum in a float workspace of the input's shape, whose values are of the accumulator format,
+and store it once; a device with a 16-bit accumulator sums in the tensor itself, to the same bits.
+"""
+
+from cython.parallel cimport prange
+from libc.stdint cimport int64_t, uint16_t, uint32_t
+
+from pyodl._kernels._capsule cimport kernel_capsule
+from pyodl._kernels._team cimport Block, core_block
+from pyodl._kernels._types cimport (
+    Arguments, PYODL_FLOAT32, add, fma_step, load, quotient, rounded, storage_format, store,
+)
+
+
+cdef struct Pool:
+    int arithmetic
+    int64_t height, width
+    int64_t out_height, out_width
+    int64_t kernel_height, kernel_width
+    int64_t stride_down, stride_right
+
+
+cdef inline Pool pool_of(const Arguments *args) noexcept nogil:
+    cdef Pool pool
+    pool.arithmetic = args.arithmetic
+    pool.height, pool.width = args.sizes[1], args.sizes[2]
+    pool.out_height, pool.out_width = args.sizes[3], args.sizes[4]
+    pool.kernel_height, pool.kernel_width = args.sizes[5], args.sizes[6]
+    pool.stride_down, pool.stride_right = args.sizes[7], args.sizes[8]
+    return pool
+
+
+cdef inline int64_t window_start(
+    const Pool *p, int64_t channel, int64_t ho, int64_t wo
+) noexcept nogil:
+    """Return the index of a window's first element."""
+    return (channel * p.height + ho * p.stride_down) * p.width + wo * p.stride_right
+
+
+cdef inline float count_of(const Pool *p) noexcept nogil:
+    """Return the number of elements of a window, rounded as the device converts it."""
+    return rounded(p.arithmetic, <float>(p.kernel_height * p.kernel_width))
+
+
+cdef inline int64_t find_max(const Pool *p, const void *x, int64_t start) noexcept nogil:
+    """Return the index of the first maximum of a window; a leading NaN is one."""
+    cdef int64_t h, w, index, best = start
+    cdef float value, largest = load(p.arithmetic, x, start)
+    for h in range(p.kernel_height):
+        for w in range(p.kernel_width):
+            index = start + h * p.width + w
+            value = load(p.arithmetic, x, index)
+            if value > largest:
+                largest = value
+                best = index
+    return best
+
+
+cdef void avg_forward_channel(
+    const Pool *p, const void *x, void *y, int64_t channel
+) noexcept nogil:
+    cdef int64_t ho, wo, h, w, start
+    cdef float total, count = count_of(p)
+    for ho in range(p.out_height):
+        for wo in range(p.out_width):
+            start = window_start(p, channel, ho, wo)
+            total = 0
+            for h in range(p.kernel_height):
+                for w in range(p.kernel_width):
+                    total = add(p.arithmetic, total,
+                                load(p.arithmetic, x, start + h * p.width + w))
+            store(p.arithmetic, y, (channel * p.out_height + ho) * p.out_width + wo,
+                  quotient(p.arithmetic, total, count))
+
+
+cdef void avg_backward_channel(
+    const Pool *p, const void *dy, float *sums, int64_t channel
+) noexcept nogil:
+    cdef int64_t ho, wo, h, w, start
+    cdef float share, count = count_of(p)
+    for ho in range(p.out_height):
+        for wo in range(p.out_width):
+            start = window_start(p, channel, ho, wo)
+            share = load(p.arithmetic, dy, (channel * p.out_height + ho) * p.out_width + wo)
+            share = quotient(p.arithmetic, share, count)
+            for h in range(p.kernel_height):
+                for w in range(start + h * p.width, start + h * p.width + p.kernel_width):
+                    sums[w] = add(p.arithmetic, sums[w], share)
+
+
+cdef void max_forward_channel(
+    const Pool *p, const void *x, void *y, int64_t channel
+) noexcept nogil:
+    cdef int64_t ho, wo, source, target
+    cdef bint wide = storage_format(p.arithmetic) == PYODL_FLOAT32
+    for ho in range(p.out_height):
+        for wo in range(p.out_width):
+            source = find_max(p, x, window_start(p, channel, ho, wo))
+            target = (channel * p.out_height + ho) * p.out_width + wo
+            if wide:  # bits are copied: a NaN keeps its own
+                (<uint32_t *>y)[target] = (<const uint32_t *>x)[source]
+            else:
+                (<uint16_t *>y)[target] = (<const uint16_t *>x)[source]
+
+
+cdef void max_backward_channel(
+    const Pool *p, const void *x, const void *dy, float *sums, int64_t channel
+) noexcept nogil:
+    cdef int64_t ho, wo, h, w, start, best
+    cdef float grad
+    for ho in range(p.out_height):
+        for wo in range(p.out_width):
+            start = window_start(p, channel, ho, wo)
+            best = find_max(p, x, start)
+            grad = load(p.arithmetic, dy, (channel * p.out_height + ho) * p.out_width + wo)
+            # The mask multiplies the whole window: infinity times its zeros is NaN.
+            for h in range(p.kernel_height):
+                for w in range(start + h * p.width, start + h * p.width + p.kernel_width):
+                    sums[w] = fma_step(p.arithmetic, 1 if w == best else 0, grad, sums[w])
+
+
+cdef inline void clear(const Pool *p, float *sums, int64_t channel) noexcept nogil:
+    cdef int64_t i, size = p.height * p.width
+    for i in range(channel * size, (channel + 1) * size):
+        sums[i] = 0
+
+
+cdef inline void store_sums(
+    const Pool *p, const float *sums, void *dx, int64_t channel
+) noexcept nogil:
+    cdef int64_t i, size = p.height * p.width
+    for i in range(channel * size, (channel + 1) * size):
+        store(p.arithmetic, dx, i, sums[i])
+
+
+cdef void avg_pool_forward(const Arguments *args, int num_threads) noexcept nogil:
+    """Arrays: x, y."""
+    cdef int core
+    cdef int64_t channel
+    cdef Block block
+    cdef Pool pool = pool_of(args)
+    for core in prange(args.cores, num_threads=num_threads, use_threads_if=num_threads > 1,
+                       schedule="static"):
+        block = core_block(core, args.cores, args.sizes[0])
+        for channel in range(block.start, block.stop):
+            avg_forward_channel(&pool, args.arrays[0], args.arrays[1], channel)
+
+
+cdef void avg_pool_backward(const Arguments *args, int num_threads) noexcept nogil:
+    """Arrays: dy, workspace, dx."""
+    cdef int core
+    cdef int64_t channel
+    cdef Block block
+    cdef Pool pool = pool_of(args)
+    cdef float *sums = <float *>args.arrays[1]
+    for core in prange(args.cores, num_threads=num_threads, use_threads_if=num_threads > 1,
+                       schedule="static"):
+        block = core_block(core, args.cores, args.sizes[0])
+        for channel in range(block.start, block.stop):
+            clear(&pool, sums, channel)
+            avg_backward_channel(&pool, args.arrays[0], sums, channel)
+            store_sums(&pool, sums, args.arrays[2], channel)
+
+
+cdef void max_pool_forward(const Arguments *args, int num_threads) noexcept nogil:
+    """Arrays: x, y."""
+    cdef int core
+    cdef int64_t channel
+    cdef Block block
+    cdef Pool pool = pool_of(args)
+    for core in prange(args.cores, num_threads=num_threads, use_threads_if=num_threads > 1,
+                       schedule="static"):
+        block = core_block(core, args.cores, args.sizes[0])
+        for channel in range(block.start, block.stop):
+            max_forward_channel(&pool, args.arrays[0], args.arrays[1], channel)
+
+
+cdef void max_pool_backward(const Arguments *args, int num_threads) noexcept nogil:
+    """Arrays: x, dy, workspace, dx."""
+    cdef int core
+    cdef int64_t channel
+    cdef Block block
+    cdef Pool pool = pool_of(args)
+    cdef float *sums = <float *>args.arrays[2]
+    for core in prange(args.cores, num_threads=num_threads, use_threads_if=num_threads > 1,
+                       schedule="static"):
+        block = core_block(core, args.cores, args.sizes[0])
+        for channel in range(block.start, block.stop):
+            clear(&pool, sums, channel)
+            max_backward_channel(&pool, args.arrays[0], args.arrays[1], sums, channel)
+            store_sums(&pool, sums, args.arrays[3], channel)
+
+
+KERNELS = {
+    "avg_pool_forward": kernel_capsule(avg_pool_forward),
+    "avg_pool_backward": kernel_capsule(avg_pool_backward),
+    "max_pool_forward": kernel_capsule(max_pool_forward),
+    "max_pool_backward": kernel_capsule(max_pool_backward),
+}
