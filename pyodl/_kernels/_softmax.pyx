@@ -1,0 +1,139 @@
+"""Softmax of the rows of a matrix. Sizes of every kernel: rows, n. Split over rows.
+
+Exponentials are computed twice, for the sum and for the quotient, rather than kept: with a
+binary32 accumulator the device keeps them unrounded.
+"""
+
+from cython.parallel cimport prange
+from libc.stdint cimport int64_t
+
+from pyodl._kernels._capsule cimport kernel_capsule
+from pyodl._kernels._team cimport Block, core_block
+from pyodl._kernels._transcendental cimport exp_float, fast_exp_float
+from pyodl._kernels._types cimport (
+    Arguments, PYODL_FLOAT32, PYODL_FP16_MULADD, add, float_from_bits, fma_step, load, mul,
+    quotient, rounded, storage_format, store, stored, sub,
+)
+
+
+cdef inline float exponential(int arithmetic, bint fast, float x, float largest) noexcept nogil:
+    cdef float difference = sub(arithmetic, x, largest)
+    if fast:
+        return rounded(arithmetic, fast_exp_float(difference, arithmetic != PYODL_FP16_MULADD))
+    return rounded(arithmetic, exp_float(difference))
+
+
+cdef inline void divide_row(
+    int arithmetic, bint fast, const void *x, void *y, int64_t first, int64_t n, float largest,
+    float total
+) noexcept nogil:
+    cdef int64_t i
+    cdef float e
+    for i in range(first, first + n):
+        e = exponential(arithmetic, fast, load(arithmetic, x, i), largest)
+        store(arithmetic, y, i, quotient(arithmetic, e, total))
+
+
+cdef inline float lowest(int arithmetic) noexcept nogil:
+    """Return where the firmware's maximum starts, as its format holds it."""
+    if storage_format(arithmetic) == PYODL_FLOAT32:
+        return float_from_bits(0xFF7FFFFFU)
+    return stored(arithmetic, -65504)
+
+
+cdef void fast_row(
+    int arithmetic, const void *x, void *y, int64_t first, int64_t n
+) noexcept nogil:
+    cdef int64_t i
+    cdef float largest = lowest(arithmetic)
+    cdef float total = 0
+    for i in range(first, first + n):
+        if load(arithmetic, x, i) > largest:
+            largest = load(arithmetic, x, i)
+    for i in range(first, first + n):
+        total = add(arithmetic, total,
+                    exponential(arithmetic, True, load(arithmetic, x, i), largest))
+    divide_row(arithmetic, True, x, y, first, n, largest, total)
+
+
+cdef float block_max(int arithmetic, const void *x, int64_t start, int64_t stop) noexcept nogil:
+    """Return the largest element, the first one if that is NaN."""
+    cdef int64_t i
+    cdef float largest = load(arithmetic, x, start)
+    for i in range(start + 1, stop):
+        if load(arithmetic, x, i) > largest:
+            largest = load(arithmetic, x, i)
+    return largest
+
+
+cdef void expf_row(
+    int arithmetic, int cores, const void *x, void *y, int64_t first, int64_t n
+) noexcept nogil:
+    """Each core owns a block of the row and sums its part; core 0 adds the parts, in order."""
+    cdef int core
+    cdef int64_t i
+    cdef Block block = core_block(0, cores, n)
+    cdef float value, partial
+    cdef float total = 0
+    cdef float largest = block_max(arithmetic, x, first + block.start, first + block.stop)
+    for core in range(1, cores):
+        block = core_block(core, cores, n)
+        if block.start == block.stop:
+            break  # the firmware reads beyond the row here
+        value = block_max(arithmetic, x, first + block.start, first + block.stop)
+        if value > largest:
+            largest = value
+    for core in range(cores):
+        block = core_block(core, cores, n)
+        if block.start == block.stop:
+            break
+        partial = 0
+        for i in range(first + block.start, first + block.stop):
+            partial = add(arithmetic, partial,
+                          exponential(arithmetic, False, load(arithmetic, x, i), largest))
+        total = add(arithmetic, total, partial)
+    divide_row(arithmetic, False, x, y, first, n, largest, total)
+
+
+cdef void backward_row(
+    int arithmetic, const void *y, const void *dy, void *dx, int64_t first, int64_t n
+) noexcept nogil:
+    cdef int64_t i
+    cdef float value
+    cdef float total = 0
+    for i in range(first, first + n):
+        total = fma_step(arithmetic, load(arithmetic, dy, i), load(arithmetic, y, i), total)
+    for i in range(first, first + n):
+        value = sub(arithmetic, load(arithmetic, dy, i), total)
+        store(arithmetic, dx, i, mul(arithmetic, value, load(arithmetic, y, i)))
+
+
+cdef void softmax_fast(const Arguments *args, int num_threads) noexcept nogil:
+    """Arrays: x, y."""
+    cdef int64_t row, n = args.sizes[1]
+    for row in prange(args.sizes[0], num_threads=num_threads, use_threads_if=num_threads > 1,
+                      schedule="static"):
+        fast_row(args.arithmetic, args.arrays[0], args.arrays[1], row * n, n)
+
+
+cdef void softmax_expf(const Arguments *args, int num_threads) noexcept nogil:
+    """Arrays: x, y."""
+    cdef int64_t row, n = args.sizes[1]
+    for row in prange(args.sizes[0], num_threads=num_threads, use_threads_if=num_threads > 1,
+                      schedule="static"):
+        expf_row(args.arithmetic, args.cores, args.arrays[0], args.arrays[1], row * n, n)
+
+
+cdef void softmax_backward(const Arguments *args, int num_threads) noexcept nogil:
+    """Arrays: y, dy, dx."""
+    cdef int64_t row, n = args.sizes[1]
+    for row in prange(args.sizes[0], num_threads=num_threads, use_threads_if=num_threads > 1,
+                      schedule="static"):
+        backward_row(args.arithmetic, args.arrays[0], args.arrays[1], args.arrays[2], row * n, n)
+
+
+KERNELS = {
+    "softmax_fast": kernel_capsule(softmax_fast),
+    "softmax_expf": kernel_capsule(softmax_expf),
+    "softmax_backward": kernel_capsule(softmax_backward),
+}
