@@ -11,26 +11,21 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 from pyodl._kernels._capsule cimport kernel_capsule
 from pyodl._kernels._tile cimport (
     LEFT_OUT, MAX_LANES, MAX_REGISTERS, MAX_ROWS, PYODL_LANES, PYODL_ROWS_1, PYODL_ROWS_2,
-    PYODL_ROWS_3, SKIPPED_IN_A, SKIPPED_IN_B, Contraction, compute_tile, in_doubt, lanes_load,
-    lanes_store_value, may_reach_negative_zero, store_run, sum_without_padding,
+    PYODL_ROWS_3, SKIPPED_IN_A, SKIPPED_IN_B, Contraction, Segment, compute_tile, in_doubt,
+    may_reach_negative_zero, store_register, sum_without_padding,
 )
 from pyodl._kernels._types cimport (
-    Arguments, PYODL_FLOAT32, float_bits, storage_format,
+    Arguments, float_bits, storage_format,
 )
 
 
-# A register of columns; its lanes [0, used) are outputs. Its segments are runs of those that are
-# also neighbours in the output. `padded`: whether a lane of it meets padding for some k.
+# A register of columns; its segments are those of its lanes that are outputs. `padded`: whether a
+# lane of it meets padding for some k.
 cdef struct Register:
     int32_t b_column
     int32_t first_segment
     int32_t segments
     int32_t padded
-
-cdef struct Segment:
-    int32_t lane
-    int32_t count
-    int32_t out
 
 cdef struct Tile:
     int32_t first_row
@@ -78,14 +73,11 @@ cdef int32_t run_tile(
     cdef int padding = <int>args.sizes[4]
     cdef bint everything = args.arrays[11] != NULL and (<const int32_t *>args.arrays[11])[0] != 0
     cdef int format = storage_format(args.arithmetic)
-    cdef int element = 4 if format == PYODL_FLOAT32 else 2
-    cdef char *out = <char *>args.arrays[10]
     cdef int32_t a_row[MAX_ROWS]
     cdef int32_t b_column[MAX_REGISTERS]
     cdef float values[24 * MAX_LANES]
-    cdef float stored[MAX_LANES]
     cdef float *result
-    cdef int64_t i, j, s
+    cdef int64_t i, j
     cdef int32_t doubt = 0
     cdef bint recheck = padding in (SKIPPED_IN_A, SKIPPED_IN_B) and (
         everything or may_reach_negative_zero(step))
@@ -103,14 +95,8 @@ cdef int32_t run_tile(
                              a_row[i], &registers[j], segments, result)
             elif padding == LEFT_OUT and may_reach_negative_zero(step):
                 doubt |= has_negative_zero(&registers[j], segments, result)
-            lanes_store_value(format, stored, 0, lanes_load(result))
-            for s in range(registers[j].segments):
-                store_run(
-                    element,
-                    out + (out_rows[tile.first_row + i] + <int64_t>segments[s].out) * element,
-                    lane_stride,
-                    <const char *>stored + segments[s].lane * element,
-                    segments[s].count)
+            store_register(format, args.arrays[10], out_rows[tile.first_row + i], lane_stride,
+                           segments, registers[j].segments, result)
     return doubt
 
 

@@ -10,10 +10,9 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 from pyodl._kernels._capsule cimport kernel_capsule
 from pyodl._kernels._tile cimport (
     MAX_LANES, MAX_PAIRS, PYODL_LANES, PYODL_PAIRS, SKIPPED_IN_A, SKIPPED_IN_B, Contraction,
-    compute_pairs, in_doubt, lanes_load, lanes_store_value, may_reach_negative_zero, store_run,
-    sum_without_padding,
+    Segment, compute_pairs, in_doubt, may_reach_negative_zero, store_register, sum_without_padding,
 )
-from pyodl._kernels._types cimport Arguments, PYODL_FLOAT32, storage_format
+from pyodl._kernels._types cimport Arguments, storage_format
 
 
 # One register of outputs; only the first `lanes` of it exist.
@@ -34,16 +33,16 @@ cdef void run_units(
     cdef int step = <int>args.sizes[2]
     cdef int padding = <int>args.sizes[4]
     cdef int format = storage_format(args.arithmetic)
-    cdef int element = 4 if format == PYODL_FLOAT32 else 2
     cdef int32_t a_unit[MAX_PAIRS]
     cdef int32_t b_unit[MAX_PAIRS]
     cdef float values[MAX_PAIRS * MAX_LANES]
-    cdef float stored[MAX_LANES]
+    cdef Segment segment
     cdef float *result
     cdef int64_t u, lane
     cdef bint everything = flag != NULL and flag[0] != 0
     cdef bint recheck = padding in (SKIPPED_IN_A, SKIPPED_IN_B) and (
         everything or may_reach_negative_zero(step))
+    segment.lane = 0
     for u in range(PYODL_PAIRS):
         a_unit[u] = units[min(u, count - 1)].a
         b_unit[u] = units[min(u, count - 1)].b
@@ -55,9 +54,9 @@ cdef void run_units(
                 if in_doubt(result[lane], everything):
                     result[lane] = sum_without_padding(
                         c, step, real, padding == SKIPPED_IN_B, a_unit[u] + lane, b_unit[u] + lane)
-        lanes_store_value(format, stored, 0, lanes_load(result))
-        store_run(element, <char *>args.arrays[6] + <int64_t>units[u].out * element, args.sizes[3],
-                  <const char *>stored, units[u].lanes)
+        segment.count = units[u].lanes
+        segment.out = units[u].out
+        store_register(format, args.arrays[6], 0, args.sizes[3], &segment, 1, result)
 
 
 cdef void contract_lanes(const Arguments *args, int num_threads) noexcept nogil:

@@ -11,12 +11,14 @@ from libc.string cimport memcpy
 from pyodl._kernels._capsule cimport kernel_capsule
 from pyodl._kernels._team cimport Block, core_block
 from pyodl._kernels._types cimport (
-    Arguments, PYODL_FLOAT32, float_bits, load_value, storage_format,
+    Arguments, float_bits, load_value, storage_format,
 )
 
 
-cdef extern from "include/elementwise.h" nogil:
-    void widen_values(int, const void *, int64_t, float *, int64_t) noexcept
+cdef extern from "include/widen.h" nogil:
+    void widen_row(int, const void *, int64_t, int64_t, float *, int64_t, int64_t) noexcept
+    void widen_transposed(
+        int, const void *, int64_t, int64_t, float *, int64_t, int64_t, int64_t) noexcept
 
 
 cdef enum:
@@ -52,16 +54,37 @@ cdef inline void copy_row(
             (<uint32_t *>target)[i * target_stride] = (<const uint32_t *>source)[i * source_stride]
 
 
-cdef inline void widen_row(
-    int format, const void *array, int64_t source, int64_t source_stride, float *target,
-    int64_t target_stride, int64_t count
-) noexcept nogil:
-    cdef int64_t i
-    if source_stride == 1 and target_stride == 1:
-        widen_values(format, array, source, target, count)
-    else:
-        for i in range(count):
-            target[i * target_stride] = load_value(format, array, source + i * source_stride)
+cdef struct Place:
+    int64_t index[4]  # of the outer dimensions
+    int64_t source
+    int64_t target
+
+
+cdef inline Place place_of(const Arguments *args, const Walk *w, int64_t row) noexcept nogil:
+    """Return where a row of those that the outer four dimensions count begins."""
+    cdef Place place
+    cdef int64_t d
+    place.source = args.sizes[15]
+    place.target = args.sizes[16]
+    for d in range(DIMENSIONS - 2, -1, -1):
+        place.index[d] = row % w.size[d]
+        row = row // w.size[d]
+        place.source += place.index[d] * w.source[d]
+        place.target += place.index[d] * w.target[d]
+    return place
+
+
+cdef inline void next_row(Place *place, const Walk *w) noexcept nogil:
+    cdef int64_t d
+    for d in range(DIMENSIONS - 2, -1, -1):
+        place.index[d] += 1
+        place.source += w.source[d]
+        place.target += w.target[d]
+        if place.index[d] < w.size[d]:
+            return
+        place.index[d] = 0
+        place.source -= w.size[d] * w.source[d]
+        place.target -= w.size[d] * w.target[d]
 
 
 cdef void walk_rows(
@@ -69,24 +92,18 @@ cdef void walk_rows(
 ) noexcept nogil:
     """Copy rows ``start`` to ``stop`` of those that the outer four dimensions count."""
     cdef Walk w = walk_of(args)
+    cdef Place place = place_of(args, &w, start)
     cdef int format = storage_format(args.arithmetic)
     cdef int element = <int>args.sizes[17]
-    cdef int64_t row, rest, source, target, d, index
+    cdef int64_t row
     for row in range(start, stop):
-        rest = row
-        source = args.sizes[15]
-        target = args.sizes[16]
-        for d in range(DIMENSIONS - 2, -1, -1):
-            index = rest % w.size[d]
-            rest = rest // w.size[d]
-            source += index * w.source[d]
-            target += index * w.target[d]
         if widens:
-            widen_row(format, args.arrays[0], source, w.source[4],
-                      <float *>args.arrays[1] + target, w.target[4], w.size[4])
+            widen_row(format, args.arrays[0], place.source, w.source[4],
+                      <float *>args.arrays[1] + place.target, w.target[4], w.size[4])
         else:
-            copy_row(element, <const char *>args.arrays[0] + source * element, w.source[4],
-                     <char *>args.arrays[1] + target * element, w.target[4], w.size[4])
+            copy_row(element, <const char *>args.arrays[0] + place.source * element, w.source[4],
+                     <char *>args.arrays[1] + place.target * element, w.target[4], w.size[4])
+        next_row(&place, &w)
 
 
 cdef inline void walk_cores(const Arguments *args, bint widens, int num_threads) noexcept nogil:
@@ -96,7 +113,22 @@ cdef inline void walk_cores(const Arguments *args, bint widens, int num_threads)
     for core in prange(args.cores, num_threads=num_threads, use_threads_if=num_threads > 1,
                        schedule="static"):
         block = core_block(core, args.cores, rows)
-        walk_rows(args, widens, block.start, block.stop)
+        if block.start < block.stop:
+            walk_rows(args, widens, block.start, block.stop)
+
+
+cdef void transpose_cores(const Arguments *args, int num_threads) noexcept nogil:
+    """Widen a matrix (the inner two dimensions) transposed, split over its rows."""
+    cdef int core
+    cdef Block block
+    cdef Walk w = walk_of(args)
+    for core in prange(args.cores, num_threads=num_threads, use_threads_if=num_threads > 1,
+                       schedule="static"):
+        block = core_block(core, args.cores, w.size[3])
+        widen_transposed(storage_format(args.arithmetic), args.arrays[0],
+                         args.sizes[15] + block.start, w.source[4],
+                         <float *>args.arrays[1] + args.sizes[16] + block.start * w.target[3],
+                         w.target[3], block.stop - block.start, w.size[4])
 
 
 cdef void copy(const Arguments *args, int num_threads) noexcept nogil:
@@ -107,7 +139,12 @@ cdef void copy(const Arguments *args, int num_threads) noexcept nogil:
 
 cdef void widen(const Arguments *args, int num_threads) noexcept nogil:
     """Widen stored values to floats, exactly. Arrays and sizes: as for `copy`."""
-    walk_cores(args, True, num_threads)
+    cdef Walk w = walk_of(args)
+    cdef bint is_matrix = w.size[0] == 1 and w.size[1] == 1 and w.size[2] == 1
+    if is_matrix and w.source[3] == 1 and w.target[4] == 1 and w.source[4] != 1:
+        transpose_cores(args, num_threads)
+    else:
+        walk_cores(args, True, num_threads)
 
 
 cdef void find_nonfinite(const Arguments *args, int num_threads) noexcept nogil:

@@ -1,7 +1,6 @@
 """Register tiles and what looks at them afterwards, for the kernels that contract."""
 
 from libc.stdint cimport int32_t, int64_t, uint8_t
-from libc.string cimport memcpy
 
 from pyodl._kernels._types cimport float_bits
 
@@ -14,16 +13,18 @@ cdef extern from "include/tile.h" nogil:
     int PYODL_ROWS_3
     int STEP_EXACT_PRODUCT
     int STEP_HALF_MULADD
-    ctypedef struct lanes:
-        pass
     ctypedef struct Contraction "pyodl_contraction":
         const float *a
         const int32_t *a_k
         const float *b
         const int32_t *b_k
         int64_t depth
-    lanes lanes_load(const float *) noexcept
-    void lanes_store_value(int, void *, int64_t, lanes) noexcept
+    ctypedef struct Segment "pyodl_segment":
+        int32_t lane
+        int32_t count
+        int32_t out
+    void store_register(
+        int, void *, int64_t, int64_t, const Segment *, int64_t, const float *) noexcept
     void compute_tile(
         const Contraction *, int, int, int, const int32_t *, const int32_t *, float *) noexcept
     void compute_pairs(
@@ -49,21 +50,6 @@ cdef enum Padding:
 cdef inline bint may_reach_negative_zero(int step) noexcept nogil:
     """Whether a step can round a negative sum to -0; elsewhere the accumulator never is -0."""
     return step not in (STEP_EXACT_PRODUCT, STEP_HALF_MULADD)
-
-
-cdef inline void store_run(
-    int element, char *out, int64_t stride, const char *source, int64_t count
-) noexcept nogil:
-    """Store ``count`` neighbouring elements ``stride`` elements apart."""
-    cdef int64_t i
-    if stride == 1:
-        memcpy(out, source, count * element)
-    elif element == 2:
-        for i in range(count):
-            (<short *>out)[i * stride] = (<const short *>source)[i]
-    else:
-        for i in range(count):
-            (<float *>out)[i * stride] = (<const float *>source)[i]
 
 
 cdef inline bint in_doubt(float value, bint everything) noexcept nogil:

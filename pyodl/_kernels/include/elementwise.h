@@ -74,18 +74,4 @@ static inline void scaled_add(int arithmetic, float factor, const void *x, const
 }
 #undef PYODL_CASE
 
-/* Values to floats, exactly; neighbours to neighbours. */
-static inline void widen_values(int format, const void *x, int64_t first, float *out,
-                                int64_t count) {
-    int64_t i = 0;
-    if (format == PYODL_FLOAT16)
-        for (; i + PYODL_LANES <= count; i += PYODL_LANES)
-            lanes_store(out + i, lanes_load_value(PYODL_FLOAT16, x, first + i));
-    else if (format == PYODL_BFLOAT16)
-        for (; i + PYODL_LANES <= count; i += PYODL_LANES)
-            lanes_store(out + i, lanes_load_value(PYODL_BFLOAT16, x, first + i));
-    for (; i < count; i++)
-        out[i] = load_value(format, x, first + i);
-}
-
 #endif

@@ -39,11 +39,13 @@ PYODL_INLINE lanes lanes_load(const float *source) {
 PYODL_INLINE void lanes_store(float *target, lanes value) { memcpy(target, &value, sizeof value); }
 
 PYODL_INLINE lanes lanes_of(float value) {
-    lanes all;
-    PYODL_UNROLL
-    for (int i = 0; i < PYODL_LANES; i++)
-        all[i] = value;
-    return all;
+#if PYODL_LANES == 16
+    return (lanes)_mm512_set1_ps(value);
+#elif PYODL_LANES == 8
+    return (lanes)_mm256_set1_ps(value);
+#else
+    return (lanes){value, value, value, value};
+#endif
 }
 
 PYODL_INLINE lanes_bits lanes_select(lanes_int mask, lanes_bits yes, lanes_bits no) {

@@ -220,6 +220,49 @@ static inline void compute_pairs(const pyodl_contraction *c, int step, const int
     functions[step](c, a_unit, b_unit, tile);
 }
 
+/* ---- what becomes of a register ------------------------------------------------------------- */
+
+/* A run of lanes whose outputs are neighbours, lane_stride elements apart. */
+typedef struct {
+    int32_t lane;
+    int32_t count;
+    int32_t out;
+} pyodl_segment;
+
+/* Round one register to the storage format and store its runs from out[at] on. */
+PYODL_INLINE void store_runs(int format, void *out, int64_t at, int64_t lane_stride,
+                             const pyodl_segment *runs, int64_t count, const float *values) {
+    const lanes value = lanes_load(values);
+    if (count == 1 && runs->count == PYODL_LANES && lane_stride == 1) {
+        lanes_store_value(format, out, at + runs->out, value);
+        return;
+    }
+    uint32_t stored[PYODL_LANES];
+    lanes_store_value(format, stored, 0, value);
+    for (int64_t r = 0; r < count; r++) {
+        int64_t to = at + runs[r].out;
+        for (int32_t i = runs[r].lane; i < runs[r].lane + runs[r].count; i++, to += lane_stride) {
+            if (format == PYODL_FLOAT32)
+                ((uint32_t *)out)[to] = stored[i];
+            else
+                ((uint16_t *)out)[to] = ((const uint16_t *)stored)[i];
+        }
+    }
+}
+
+static inline void store_register(int format, void *out, int64_t at, int64_t lane_stride,
+                                  const pyodl_segment *runs, int64_t count, const float *values) {
+    switch (format) {
+    case PYODL_FLOAT16:
+        store_runs(PYODL_FLOAT16, out, at, lane_stride, runs, count, values);
+        break;
+    case PYODL_BFLOAT16:
+        store_runs(PYODL_BFLOAT16, out, at, lane_stride, runs, count, values);
+        break;
+    default: store_runs(PYODL_FLOAT32, out, at, lane_stride, runs, count, values);
+    }
+}
+
 /* One output again, slowly, leaving out the k whose operand is padding: `real` marks the elements
  * of the padded operand that exist. */
 static inline float sum_without_padding(const pyodl_contraction *c, int step, const uint8_t *real,
