@@ -126,8 +126,10 @@ def test_cores_change_bits_where_the_fall_back_does(kernel):
 
 def test_softmax_sums_in_one_part_per_core():
     x = filled((1000,), FLOAT16, "normal", 1)
-    results = {c: P.softmax_forward(x, exp="expf", arithmetic="fp16-fma", cores=c) for c in CORES}
-    assert not np.array_equal(results[1], results[8])
+    seen = {
+        P.softmax_forward(x, exp="expf", arithmetic="fp16-fma", cores=c).tobytes() for c in CORES
+    }
+    assert len(seen) > 1
 
 
 def test_calls_from_several_python_threads():

@@ -68,7 +68,8 @@ def test_rounding_around_every_tie(name):
     x = np.concatenate([x, [1e308, -1e308, 5e-324, -5e-324, np.inf, -np.inf, np.nan, -0.0]])
     x = np.concatenate([x, [fmt.largest, fmt.largest * (1 + 2.0**-30)]])
     assert_same(formats.round_to(x, name), reference.formats.round_to(x, name), "round_to")
-    single = x.astype(np.float32) if name != "float32" else np.float32([1, -0.0, np.inf])
+    with np.errstate(over="ignore"):
+        single = x.astype(np.float32)
     want = reference.formats.round_to(single, name)
     assert_same(formats.round_to(single, name), want, "round_to from float32")
 
