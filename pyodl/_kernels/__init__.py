@@ -27,7 +27,14 @@ from typing import Any
 
 from numpy import ndarray
 
-from pyodl._kernels._operation import Operation, Program, has_openmp, processors, x86_level
+from pyodl._kernels._operation import (
+    Operation,
+    Program,
+    has_openmp,
+    processors,
+    set_parallel_work,
+    x86_level,
+)
 
 __all__ = [
     "ISA",
@@ -40,6 +47,7 @@ __all__ = [
     "bind",
     "has_openmp",
     "processors",
+    "set_parallel_work",
 ]
 
 _LEVELS = {"x86_64_v4": 4, "x86_64_v3": 3, "baseline": 0}  # best first

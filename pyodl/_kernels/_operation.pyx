@@ -32,6 +32,19 @@ def x86_level():
     return host_x86_level()
 
 
+cdef double parallel_work = 5e5
+
+
+def set_parallel_work(double work):
+    """Set the work from which an operation uses more than one thread; return the old value.
+
+    Below it, waking a second thread costs more than it saves. Tests set 0 to thread everything.
+    """
+    global parallel_work
+    old, parallel_work = parallel_work, work
+    return old
+
+
 cdef class Operation:
     """One kernel, bound to arrays, sizes and scalars.
 
@@ -41,7 +54,8 @@ cdef class Operation:
     Parameters
     ----------
     name : str
-        Name of the kernel; `name` and `macs` may be set afterwards, for profiles.
+        Name of the kernel; `name` and `macs` may be set afterwards, for profiles. An operation
+        without multiply-accumulates is taken to be worth eight of them for each element.
     kernel : capsule
         The kernel, from ``pyodl._kernels.KERNELS``.
     inputs, outputs : sequence of ndarray or None
@@ -62,6 +76,7 @@ cdef class Operation:
     cdef tuple arrays
     cdef public str name
     cdef public long long macs
+    cdef double elements
 
     def __init__(self, str name, kernel, inputs, outputs, sizes=(), scalars=(),
                  int arithmetic=0, int cores=1):
@@ -78,6 +93,7 @@ cdef class Operation:
                 continue
             if not array.flags.c_contiguous:
                 raise ValueError(f"{name}: array {i} is not C-contiguous")
+            self.elements += array.size
             address, read_only = array.__array_interface__["data"]
             if read_only and i >= len(inputs):
                 raise ValueError(f"{name}: output array {i} is read-only")
@@ -91,8 +107,14 @@ cdef class Operation:
 
     def run(self, int num_threads=1):
         """Run the kernel on ``num_threads`` host threads; the GIL is released."""
+        num_threads = self.threads(num_threads)
         with nogil:
             self.kernel(&self.arguments, num_threads)
+
+    cdef int threads(self, int num_threads) noexcept nogil:
+        """Return how many of the threads are worth waking."""
+        cdef double work = self.macs if self.macs else 8 * self.elements
+        return num_threads if work >= parallel_work else 1
 
     def set_scalars(self, *scalars):
         """Replace the scalars, such as a learning rate that follows a schedule."""
@@ -111,6 +133,7 @@ cdef class Program:
 
     cdef Kernel *kernels
     cdef const Arguments **arguments
+    cdef bint *threaded
     cdef readonly tuple operations
 
     def __cinit__(self, operations):
@@ -119,16 +142,19 @@ cdef class Program:
         self.operations = tuple(operations)
         self.kernels = <Kernel *>calloc(len(self.operations) + 1, sizeof(Kernel))
         self.arguments = <const Arguments **>calloc(len(self.operations) + 1, sizeof(void *))
-        if self.kernels == NULL or self.arguments == NULL:
+        self.threaded = <bint *>calloc(len(self.operations) + 1, sizeof(bint))
+        if self.kernels == NULL or self.arguments == NULL or self.threaded == NULL:
             raise MemoryError
         for i, item in enumerate(self.operations):
             operation = item
             self.kernels[i] = operation.kernel
             self.arguments[i] = &operation.arguments
+            self.threaded[i] = operation.threads(2) == 2
 
     def __dealloc__(self):
         free(self.kernels)
         free(self.arguments)
+        free(self.threaded)
 
     def __len__(self):
         return len(self.operations)
@@ -138,7 +164,7 @@ cdef class Program:
         cdef Py_ssize_t i, n = len(self.operations)
         with nogil:
             for i in range(n):
-                self.kernels[i](self.arguments[i], num_threads)
+                self.kernels[i](self.arguments[i], num_threads if self.threaded[i] else 1)
 
     def timed(self, int num_threads=1):
         """Run every operation and return a list of (name, seconds)."""
