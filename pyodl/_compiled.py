@@ -1,0 +1,155 @@
+"""A training step as three programs of kernels on buffers that are allocated once."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy import ndarray
+
+from pyodl._graph import Node, needed_gradients
+from pyodl._kernels import Operation, Program
+from pyodl.arithmetic import Arithmetic
+from pyodl.layers import Site
+from pyodl.primitives import _check as check
+from pyodl.primitives.elementwise import bind_add, bind_sgd
+from pyodl.primitives.loss import bind_loss
+
+__all__ = ["Compiled"]
+
+_BERHU_ALPHA = 0.2
+
+
+class Compiled:
+    """The programs of one network for one loss and one choice of trained layers.
+
+    All steps of a layer are bound together, because they share operands that are widened once;
+    therefore a change of anything here compiles everything anew.
+
+    A tensor that several layers take gets the sum of their gradients, added one by one with the
+    `add` primitive, each sum stored: beginning with the last of these layers, in reverse order of
+    the network.
+
+    Parameters
+    ----------
+    nodes : sequence of Node
+    activations, parameters : mapping
+        Arrays by layer, and by layer and name.
+    arithmetic : Arithmetic
+    cores : int
+    loss : str or None
+        None compiles the forward pass alone.
+    trained : collection of str
+        Layers whose parameters are updated.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        activations: Mapping[str, ndarray],
+        parameters: Mapping[str, Mapping[str, ndarray]],
+        arithmetic: Arithmetic,
+        cores: int,
+        loss: str | None,
+        trained: Collection[str],
+    ) -> None:
+        self.loss_name = loss
+        self._how = (arithmetic, cores)
+        self._sites = {
+            node.name: Site(
+                tuple(activations[name] for name in node.inputs),
+                activations[node.name],
+                dict(parameters[node.name]),
+                *self._how,
+            )
+            for node in nodes
+        }
+        for node in nodes:
+            site = self._sites[node.name]
+            site.workspace = node.layer.workspace(site)
+        self.input = activations[nodes[0].inputs[0]]
+        self.output = activations[nodes[-1].name]
+        self.forward = Program(
+            operation
+            for node in nodes
+            for operation in _named(node, node.layer.forward(self._sites[node.name]))
+        )
+        if loss is not None:
+            self._compile_training(nodes, parameters, loss, trained)
+
+    def _compile_training(
+        self,
+        nodes: Sequence[Node],
+        parameters: Mapping[str, Mapping[str, ndarray]],
+        loss: str,
+        trained: Collection[str],
+    ) -> None:
+        arithmetic, _ = self._how
+        self.target = np.zeros_like(self.output)
+        self.loss = np.zeros(1, self.output.dtype)
+        self.gradients = {
+            node.name: {name: np.zeros_like(p) for name, p in parameters[node.name].items()}
+            for node in nodes
+            if node.name in trained
+        }
+        gradient = np.zeros_like(self.output)
+        alpha = check.scalar("alpha", _BERHU_ALPHA, arithmetic)
+        begin = bind_loss(loss, self.output, self.target, self.loss, gradient, arithmetic, alpha)
+        self.output_gradients: dict[str, ndarray] = {}
+        self.backward = Program([begin, *self._backward(nodes, gradient, trained)])
+        pairs = [
+            (parameters[layer][name], gradient)
+            for layer, gradients in self.gradients.items()
+            for name, gradient in gradients.items()
+        ]
+        self.update = Program(bind_sgd(w, grad, 0.0, 0.0, *self._how) for w, grad in pairs)
+        self._rate = (0.0, 0.0)
+
+    def _backward(
+        self, nodes: Sequence[Node], gradient: ndarray, trained: Collection[str]
+    ) -> list[Operation]:
+        """Bind the gradients, last layer first."""
+        needed = needed_gradients(nodes, trained)
+        parts: dict[str, list[ndarray]] = {node.name: [] for node in nodes}
+        parts[nodes[-1].name].append(gradient)
+        operations: list[Operation] = []
+        for node in reversed(nodes):
+            if node.name not in needed:
+                continue
+            layer, site = node.layer, self._sites[node.name]
+            dy, additions = self._sum(parts[node.name])
+            self.output_gradients[node.name] = dy
+            steps = list(additions)
+            if node.name in trained:
+                steps += layer.parameter_grads(site, dy, self.gradients[node.name])
+            if not needed.isdisjoint(node.inputs):
+                grads = layer.allocate_input_grads(site.inputs, dy)
+                steps += layer.input_grads(site, dy, grads)
+                for name, grad in zip(node.inputs, grads, strict=True):
+                    if name in needed:
+                        parts[name].append(grad)
+            operations += _named(node, steps)
+        return operations
+
+    def _sum(self, parts: Sequence[ndarray]) -> tuple[ndarray, list[Operation]]:
+        """Return the sum of gradients, and the additions that compute it in their order.
+
+        It is a new array, since a part may also be the gradient of another tensor.
+        """
+        if len(parts) == 1:
+            return parts[0], []
+        total = np.zeros_like(parts[0])
+        terms = zip([parts[0]] + [total] * (len(parts) - 2), parts[1:], strict=True)
+        return total, [bind_add(a, b, total, *self._how) for a, b in terms]
+
+    def set_rate(self, lr: float, weight_decay: float) -> None:
+        """Set learning rate and decay of the update, both rounded to the storage format already."""
+        if (lr, weight_decay) != self._rate:
+            for operation in self.update.operations:
+                operation.set_scalars(lr, weight_decay)
+            self._rate = (lr, weight_decay)
+
+
+def _named(node: Node, operations: Iterable[Operation]) -> Iterable[Operation]:
+    """Put the layer's name before the operations', for profiles."""
+    for operation in operations:
+        operation.name = f"{node.name}: {operation.name}"
+        yield operation

@@ -1,0 +1,399 @@
+"""Networks: a step is the chain of public primitives, bit for bit, and computes no more."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+import pyodl
+from pyodl import formats
+from pyodl import primitives as P
+from pyodl._kernels import set_parallel_work
+from pyodl.arithmetic import ARITHMETICS
+from pyodl.layers import (
+    Add,
+    AvgPool2D,
+    Conv2D,
+    DepthwiseConv2D,
+    Flatten,
+    InstanceNorm,
+    LeakyReLU,
+    Linear,
+    MaxPool2D,
+    PointwiseConv2D,
+    ReLU,
+    Sigmoid,
+)
+
+SHAPE = (3, 8, 8)
+
+
+def branching(arithmetic="fp16-fp32acc", device="pulp-open", seed=3):
+    """Return a network whose first activation goes three ways, with every kind of layer."""
+    layers = [
+        Conv2D(4, 3, 1, 1, name="stem"),
+        ReLU(name="a"),
+        Conv2D(4, 3, 1, "same", name="main", algorithm="direct"),
+        InstanceNorm(name="norm"),
+        DepthwiseConv2D(3, 1, 1, name="dw", inputs="a"),
+        LeakyReLU(0.1, name="leaky"),
+        Add(name="join", inputs=("norm", "leaky")),
+        PointwiseConv2D(4, name="pw", inputs="a", kernel="simd_2x4"),
+        Add(name="sum", inputs=("pw", "join")),
+        Sigmoid(name="sigmoid"),
+        MaxPool2D(2, name="max"),
+        AvgPool2D(2, 1, name="avg"),
+        Flatten(name="flat"),
+        Linear(5, name="fc"),
+    ]
+    return pyodl.Network(layers, SHAPE, arithmetic=arithmetic, device=device, seed=seed)
+
+
+def an_image(net, seed=0):
+    values = np.random.default_rng(seed).standard_normal(net.input_shape)
+    return formats.round_to(values, net.arithmetic.storage)
+
+
+def bits(arrays):
+    return {name: formats.to_bits(array).tolist() for name, array in arrays.items()}
+
+
+def step_by_hand(w, x, target, lr, decay, arithmetic, cores):
+    """Return activations, gradients and new parameters of `branching` from the primitives."""
+    how = {"arithmetic": arithmetic, "cores": cores}
+    y, g = {"input": x}, {}
+    padded = {"padding": 1, **how}
+    direct = {"algorithm": "direct", **padded}
+    y["stem"] = P.conv2d_forward(x, w["stem.weight"], w["stem.bias"], **padded)
+    y["a"] = P.relu_forward(y["stem"], **how)
+    y["main"] = P.conv2d_forward(y["a"], w["main.weight"], w["main.bias"], **direct)
+    gamma, beta = w["norm.gamma"], w["norm.beta"]
+    y["norm"], mean, std = P.instance_norm_forward(y["main"], gamma, beta, **how)
+    y["dw"] = biased(P.depthwise_forward(y["a"], w["dw.weight"], **padded), w["dw.bias"], how)
+    y["leaky"] = P.leaky_relu_forward(y["dw"], 0.1, **how)
+    y["join"] = P.add(y["norm"], y["leaky"], **how)
+    pw = {"kernel": "simd_2x4", **how}
+    y["pw"] = biased(P.pointwise_forward(y["a"], w["pw.weight"], **pw), w["pw.bias"], how)
+    y["sum"] = P.add(y["pw"], y["join"], **how)
+    y["sigmoid"] = P.sigmoid_forward(y["sum"], **how)
+    y["max"] = P.max_pool_forward(y["sigmoid"], 2, 2, **how)
+    y["avg"] = P.avg_pool_forward(y["max"], 2, 1, **how)
+    y["flat"] = y["avg"].reshape(-1)
+    y["fc"] = P.linear_forward(y["flat"], w["fc.weight"], w["fc.bias"], **how)
+    loss = P.cross_entropy(y["fc"], target, **how)
+
+    d = P.cross_entropy_grad(y["fc"], target, **how)
+    g["fc.weight"] = P.linear_weight_grad(y["flat"], d, **how)
+    g["fc.bias"] = P.linear_bias_grad(d, **how)
+    d = P.linear_input_grad(w["fc.weight"], d, **how).reshape(y["avg"].shape)
+    d = P.avg_pool_backward(d, y["max"].shape[1:], 2, 1, **how)
+    d = P.max_pool_backward(y["sigmoid"], d, 2, 2, **how)
+    d = P.sigmoid_backward(y["sigmoid"], d, **how)
+    g["pw.weight"] = P.pointwise_weight_grad(y["a"], d, **pw)
+    g["pw.bias"] = P.conv2d_bias_grad(d, **how)
+    from_pw = P.pointwise_input_grad(w["pw.weight"], d, **pw)
+    d_dw = P.leaky_relu_backward(y["dw"], d, 0.1, **how)
+    g["dw.weight"] = P.depthwise_weight_grad(y["a"], d_dw, 3, **padded)
+    g["dw.bias"] = P.conv2d_bias_grad(d_dw, **how)
+    from_dw = P.depthwise_input_grad(w["dw.weight"], d_dw, 8, **padded)
+    g["norm.gamma"], g["norm.beta"] = P.instance_norm_param_grad(y["main"], d, mean, std, **how)
+    var = variance(y["main"], how)
+    d = P.instance_norm_input_grad(y["main"], d, gamma, mean, std, var, **how)
+    g["main.weight"] = P.conv2d_weight_grad(y["a"], d, 3, **direct)
+    g["main.bias"] = P.conv2d_bias_grad(d, **how)
+    from_main = P.conv2d_input_grad(w["main.weight"], d, 8, **direct)
+    d = P.add(P.add(from_pw, from_dw, **how), from_main, **how)
+    d = P.relu_backward(y["stem"], d, **how)
+    g["stem.weight"] = P.conv2d_weight_grad(x, d, 3, **padded)
+    g["stem.bias"] = P.conv2d_bias_grad(d, **how)
+    new = {}
+    for name in w:
+        new[name], g[name] = P.sgd(w[name], g[name], lr, decay, **how)
+    return float(loss), y, g, new
+
+
+def biased(y, bias, how):
+    """Return y + bias: a stored sum, as `add` computes it."""
+    planes = np.ascontiguousarray(np.broadcast_to(bias[:, None, None], y.shape))
+    return P.add(y, planes, **how)
+
+
+def variance(x, how):
+    """Return the variance as the forward pass has it, bound as a network binds it."""
+    from pyodl import arithmetic
+    from pyodl.primitives.norm import bind_instance_norm_statistics
+
+    arrays = [np.empty(x.shape[0], x.dtype) for _ in range(3)]
+    chosen = arithmetic.get(how["arithmetic"])
+    bind_instance_norm_statistics(x, *arrays, chosen, how["cores"]).run()
+    return arrays[2]
+
+
+@pytest.mark.parametrize("device", ["pulp-open", "single-core"])
+@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+def test_step_is_the_chain_of_primitives(arithmetic, device):
+    net = branching(arithmetic, device)
+    for step in range(2):  # the second shows that nothing is left over from the first
+        x = an_image(net, step)
+        before = {name: array.copy() for name, array in net.parameters().items()}
+        cores = net.device.cores
+        expected = step_by_hand(before, x, step, 0.05, 1e-2, arithmetic, cores)
+        loss = pyodl.train_step(net, x, step, lr=0.05, weight_decay=1e-2)
+        assert loss == expected[0]
+        assert bits(net.activations()) == bits(expected[1])
+        assert bits(net.gradients()) == bits(expected[2])
+        assert bits(net.parameters()) == bits(expected[3])
+
+
+@pytest.fixture
+def threads_for_everything():
+    """Have every operation use its threads, however small it is."""
+    old = set_parallel_work(0)
+    yield
+    set_parallel_work(old)
+
+
+@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+@pytest.mark.usefixtures("threads_for_everything")
+def test_threads_change_no_bit(arithmetic):
+    nets = {threads: branching(arithmetic) for threads in (1, 2, 7)}
+    for threads, net in nets.items():
+        for step in range(3):
+            pyodl.train_step(net, an_image(net, step), step, num_threads=threads)
+    assert bits(nets[1].parameters()) == bits(nets[2].parameters())
+    assert bits(nets[1].parameters()) == bits(nets[7].parameters())
+
+
+def test_same_seed_gives_the_same_numbers_in_every_format():
+    wide = branching("fp32", seed=5).parameters()
+    half = branching("fp16-fp32acc", seed=5).parameters()
+    for name in wide:
+        assert bits({"": wide[name].astype(np.float16)}) == bits({"": half[name]})
+    other = branching("fp32", seed=6).parameters()
+    assert bits(wide) != bits(other)
+
+
+def names_of(program):
+    return [operation.name for operation in program.operations]
+
+
+def test_frozen_layers_and_all_below_compute_nothing():
+    net = branching()
+    net.freeze("stem", "main", "dw", "pw")
+    before = {name: array.copy() for name, array in net.parameters().items()}
+    pyodl.train_step(net, an_image(net), 1, lr=0.1)
+    changed = {n for n, a in net.parameters().items() if bits({n: a}) != bits({n: before[n]})}
+    assert changed == {"fc.weight", "fc.bias", "norm.gamma", "norm.beta"}
+    assert net.gradients().keys() == changed
+    backward = names_of(net.compiled().backward)
+    assert not [name for name in backward if re.match(r"(stem|a|main|dw|leaky|pw):", name)]
+    assert "norm: instance_norm_param_grad" in backward
+    assert "norm: instance_norm_input_grad" not in backward
+    assert net.macs()["fc"] == {"forward": 180, "weight_grad": 180, "input_grad": 180}
+    assert net.macs()["dw"] == {"forward": 4 * 64 * 9, "weight_grad": 0, "input_grad": 0}
+
+
+def test_a_frozen_layer_between_trained_ones_passes_gradients_on():
+    net, whole = branching(), branching()
+    net.freeze("main")
+    x = an_image(net)
+    for each in (net, whole):
+        pyodl.train_step(each, x, 2, lr=0.0)
+    assert bits(net.gradients()).items() <= bits(whole.gradients()).items()
+    assert not [name for name in net.gradients() if name.startswith("main")]
+    assert net.macs()["main"]["weight_grad"] == 0
+    assert net.macs()["main"]["input_grad"] == net.macs()["main"]["forward"]
+    net.unfreeze("main")
+    pyodl.train_step(net, x, 2, lr=0.0)
+    assert bits(net.gradients()) == bits(whole.gradients())
+
+
+def test_freezing_refuses_what_it_does_not_know():
+    net = branching()
+    with pytest.raises(ValueError, match=r"name is 'relu'; it may be one of stem, main"):
+        net.freeze("relu")
+    with pytest.raises(ValueError, match="leaves no layer to train"):
+        net.freeze("stem", "main", "norm", "dw", "pw", "fc")
+    assert net.frozen == ()
+    with pytest.raises(RuntimeError, match="run a training step first"):
+        net.gradients()
+
+
+def test_parameters_are_live():
+    net = branching()
+    x = an_image(net)
+    net.parameters()["fc.weight"][...] = 0
+    net.parameters()["fc.bias"][...] = 0.5
+    assert net.forward(x).tolist() == [0.5] * 5
+    assert net.predict(x) == 0
+
+
+def test_a_step_allocates_nothing_and_is_compiled_once():
+    net = branching()
+    x = an_image(net)
+    pyodl.train_step(net, x, 1)
+    compiled, loss = net.compiled(), net.compiled().loss
+    for step in range(3):
+        pyodl.train_step(net, x, step)
+        net.forward(x)
+    assert net.compiled() is compiled
+    assert net.compiled().loss is loss
+    pyodl.train_step(net, x, 1, loss="mse")
+    assert net.compiled() is not compiled
+
+
+def test_a_tensor_that_is_taken_twice_by_one_layer():
+    net = pyodl.Network(
+        [Linear(4, name="low"), Add(name="twice", inputs=("low", "low")), Linear(3)], (6,)
+    )
+    x = an_image(net)
+    pyodl.train_step(net, x, 1, lr=0.0)
+    d = net.output_gradients()
+    assert bits({"": d["low"]}) == bits({"": P.add(d["twice"], d["twice"])})
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ([], "layers is empty"),
+        ([Linear(3)], "layer 'linear1': Linear takes a vector"),
+        ([Conv2D(3, 9)], r"layer 'conv2d1': kernel_size is \(9, 9\)"),
+        ([Conv2D(3, 3, name="c"), ReLU(name="c")], "is named 'c', as an earlier layer is"),
+        ([ReLU(inputs="nowhere")], "takes 'nowhere'; it may take input"),
+        ([Conv2D(3, 1), Add()], "layer 'add1' has 1 inputs; it must have 2"),
+        ([Conv2D(3, 1, name="c"), ReLU(inputs="input")], "no layer takes the output of c"),
+        ([Conv2D(4, 1, name="c"), Add(inputs=("c", "input"))], "inputs of one shape"),
+    ],
+)
+def test_graphs_that_do_not_fit(layers, message):
+    with pytest.raises(ValueError, match=message):
+        pyodl.Network(layers, SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        (lambda: Conv2D(0, 3), ValueError),
+        (lambda: Conv2D(4, 3, padding="valid"), ValueError),
+        (lambda: Conv2D(4, 3, stride=-1), ValueError),
+        (lambda: Conv2D(4, 3, algorithm="winograd"), ValueError),
+        (lambda: Conv2D("4", 3), TypeError),
+        (lambda: Linear(3, kernel="fast"), ValueError),
+        (lambda: Linear(3, gain=-1.0), ValueError),
+        (lambda: Linear(3, name="a.b"), ValueError),
+        (lambda: ReLU(inputs=(3,)), TypeError),
+        (lambda: LeakyReLU("steep"), TypeError),
+        (lambda: pyodl.Network(["relu"], SHAPE), TypeError),
+        (lambda: pyodl.Network([ReLU()], 3), TypeError),
+        (lambda: pyodl.Network([ReLU()], SHAPE, arithmetic="fp8"), ValueError),
+        (lambda: pyodl.Network([ReLU()], SHAPE, device="toaster"), ValueError),
+        (lambda: pyodl.Device("chip", 0), ValueError),
+    ],
+)
+def test_arguments_that_are_refused(make, error):
+    with pytest.raises(error):
+        make()
+
+
+def test_inputs_that_are_refused_change_nothing():
+    net = branching()
+    before = bits(net.parameters())
+    x = an_image(net)
+    for wrong, error in [
+        (x.astype(np.float32), TypeError),
+        (x[:, ::2], ValueError),
+        (x[:2], ValueError),
+        (x.tolist(), TypeError),
+    ]:
+        with pytest.raises(error, match=r"^x "):
+            pyodl.train_step(net, wrong, 1)
+        with pytest.raises(error, match=r"^x "):
+            net.forward(wrong)
+    assert bits(net.parameters()) == before
+
+
+@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+def test_save_and_load_keep_every_bit(tmp_path, arithmetic):
+    net = branching(arithmetic, pyodl.Device("mine", 3))
+    pyodl.train_step(net, an_image(net), 1)
+    net.parameters()["fc.bias"][:3] = [np.nan, -0.0, -np.inf]
+    net.freeze("stem")
+    net.notes = {"epochs": 3, "why": "a test"}
+    path = tmp_path / "net.ckpt"
+    net.save(path)
+    again = pyodl.Network.load(path)
+    assert bits(again.parameters()) == bits(net.parameters())
+    assert again.layers == net.layers
+    assert (again.arithmetic, again.device) == (net.arithmetic, net.device)
+    assert (again.frozen, again.notes) == (("stem",), net.notes)
+    assert [p.name for p in tmp_path.iterdir()] == ["net.ckpt"]
+
+
+def test_load_says_what_is_wrong(tmp_path):
+    net = branching()
+    path = tmp_path / "net.npz"
+    with pytest.raises(FileNotFoundError):
+        pyodl.Network.load(path)
+    net.save(path)
+    whole = path.read_bytes()
+    damaged = bytearray(whole)
+    damaged[len(whole) // 2] ^= 0x40
+    for name, content in {
+        "empty": b"",
+        "text": b"once upon a time",
+        "cut": whole[: len(whole) // 2],
+        "cut at the end": whole[:-1],
+        "damaged": bytes(damaged),
+    }.items():
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=re.escape(f"{path} is not a pyodl network")):
+            pyodl.Network.load(path)
+            pytest.fail(name)
+
+
+def test_load_refuses_foreign_and_inconsistent_files(tmp_path):
+    path = tmp_path / "net.npz"
+    branching().save(path)
+    with np.load(path) as archive:
+        members = dict(archive)
+    header = json.loads(members["pyodl"].item())
+
+    def written(**changes):
+        text = json.dumps({**header, **changes})
+        return {**members, "pyodl": np.array(text)}
+
+    without = {name: array for name, array in members.items() if not name.endswith("fc.bias")}
+    cases = {
+        "another package's": {"weights": np.zeros(3)},
+        "a parameter is missing": without,
+        "a parameter is too long": {**members, "parameter/fc.bias": np.zeros(9, np.uint16)},
+        "values, not bits": {**members, "parameter/fc.bias": np.zeros(5, np.float16)},
+        "another arithmetic": written(arithmetic="fp32"),
+        "no arithmetic": written(arithmetic="fp8"),
+        "no such layer": written(layers=[{"layer": "Weighted"}]),
+        "layer with a wrong field": written(layers=[{"layer": "ReLU", "speed": 3}]),
+        "layers are text": written(layers="ReLU"),
+        "frozen nothing": written(frozen=["nothing"]),
+        "a later version": written(version=2),
+    }
+    for name, case in cases.items():
+        np.savez(path, **case)
+        with pytest.raises(ValueError, match="is not a pyodl network"):
+            pyodl.Network.load(path)
+            pytest.fail(name)
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path):
+    net = branching()
+    path = tmp_path / "net.npz"
+    net.save(path)
+    old = path.read_bytes()
+    net.notes = {"not": object()}
+    with pytest.raises(TypeError):
+        net.save(path)
+    assert path.read_bytes() == old
+    net.notes = {}
+    with pytest.raises(FileNotFoundError):
+        net.save(tmp_path / "nowhere" / "net.npz")
+    assert [p.name for p in tmp_path.iterdir()] == ["net.npz"]
