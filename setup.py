@@ -12,7 +12,15 @@ from setuptools.command.build_ext import build_ext
 
 PACKAGE = Path("pyodl/_kernels")
 ONCE = ["_operation"]  # no loops over data in it: one build serves every host
-FLAGS = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-std=gnu11", "-Wno-psabi"]
+FLAGS = [
+    "-std=gnu11",
+    "-O3",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fno-strict-aliasing",  # kernels look at one tensor as numbers and as bits
+    "-Wno-psabi",
+]
 LEVELS = {
     "x86_64_v3": ["-mavx2", "-mfma", "-mf16c", "-mbmi", "-mbmi2", "-mlzcnt", "-mmovbe"],
     "x86_64_v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"],

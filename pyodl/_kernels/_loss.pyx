@@ -5,13 +5,13 @@ computes in float whatever the tensors are goes through PYODL_FP32 or float_step
 """
 
 from libc.math cimport fabsf
-from libc.stdint cimport int64_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint16_t
 
 from pyodl._kernels._capsule cimport kernel_capsule
 from pyodl._kernels._transcendental cimport exp_float, log_float
 from pyodl._kernels._types cimport (
-    Arguments, PYODL_FLOAT32, PYODL_FP32, add, float_step, fma_step, load, mul, quotient, rounded,
-    storage_format, store, sub,
+    Arguments, PYODL_FLOAT32, PYODL_FP32, add, float_bits, float_from_bits, float_step, fma_step,
+    load, mul, quotient, rounded, storage_format, store, sub,
 )
 
 
@@ -29,7 +29,7 @@ cdef inline float mean_of(const Arguments *args) noexcept nogil:
 cdef inline void negate(int arithmetic, void *array) noexcept nogil:
     """Flip the sign bit of a stored value, be it NaN or zero."""
     if storage_format(arithmetic) == PYODL_FLOAT32:
-        (<uint32_t *>array)[0] ^= 0x80000000U
+        (<float *>array)[0] = float_from_bits(float_bits((<float *>array)[0]) ^ 0x80000000U)
     else:
         (<uint16_t *>array)[0] ^= 0x8000
 
