@@ -11,8 +11,8 @@ from pyodl._kernels._capsule cimport kernel_capsule
 from pyodl._kernels._team cimport Block, core_block
 from pyodl._kernels._transcendental cimport exp_float, fast_exp_float
 from pyodl._kernels._types cimport (
-    Arguments, PYODL_FLOAT32, PYODL_FP16_MULADD, add, float_from_bits, fma_step, load, mul,
-    quotient, rounded, storage_format, store, stored, sub,
+    Arguments, PYODL_BFLOAT16, PYODL_FLOAT16, PYODL_FP16_MULADD, add, float_from_bits, fma_step,
+    load, mul, quotient, rounded, storage_format, store, sub,
 )
 
 
@@ -35,10 +35,14 @@ cdef inline void divide_row(
 
 
 cdef inline float lowest(int arithmetic) noexcept nogil:
-    """Return where the firmware's maximum starts, as its format holds it."""
-    if storage_format(arithmetic) == PYODL_FLOAT32:
-        return float_from_bits(0xFF7FFFFFU)
-    return stored(arithmetic, -65504)
+    """Return the lowest number of the storage format, where the maximum starts.
+
+    The firmware has -65504 for bfloat16 too, which is not its lowest: a defect, not imitated.
+    """
+    cdef int format = storage_format(arithmetic)
+    if format == PYODL_FLOAT16:
+        return -65504
+    return float_from_bits(0xFF7F0000U if format == PYODL_BFLOAT16 else 0xFF7FFFFFU)
 
 
 cdef void fast_row(

@@ -46,7 +46,8 @@ def softmax_forward(
         the sums are added in the order of the cores, so that the number of cores changes bits;
         cores without an element, where the firmware reads out of bounds, take no part. "fast" is
         ``pulp_softmax_fp16_fw_cl``: rows with Schraudolph's exponential, which is off by up to
-        3 %, a sum in order, and a maximum that starts at -65504 (the lowest number in binary32).
+        3 %, a sum in order, and a maximum that starts at the lowest number of the format, so that
+        a NaN never is the maximum.
     arithmetic, cores, num_threads
         See `relu_forward`.
 
