@@ -20,7 +20,9 @@ def _statistics(ar, x):
     away = ar.sub(x, _column(mean))
     slow = chain(ar, ((t, inverse) for t in ar.mul(away, away).T), len(x))
     variance = np.where(square == np.inf, slow, ar.fma(-mean, mean, square))
-    variance = np.where(variance < 0, 0.0, variance)
+    epsilon = ar.scalar(1e-10)  # 0 in binary16
+    variance = ar.add(variance, epsilon)
+    variance = np.where(variance < 0, epsilon, variance)
     return mean, ar.round(ar.in_float32().sqrt(variance))
 
 
