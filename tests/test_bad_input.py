@@ -253,15 +253,6 @@ def test_the_kernels_of_matmul_and_matvec_are_not_exchanged():
     refuses(ValueError, "kernel", "matvec", kernel="naive")
 
 
-def test_direct_convolutions_are_channel_first():
-    channel_last = {"x": _array(6, 5, 2), "w": _array(3, 3, 3, 2), "dy": _array(6, 5, 3)}
-    for name in ("conv2d_forward", "conv2d_weight_grad", "conv2d_input_grad"):
-        arrays = {n: a for n, a in channel_last.items() if n in dict(CALLS[name][0])}
-        call(name, layout="HWC", **arrays)
-        names = ("layout", "algorithm")
-        refuses(ValueError, names, name, layout="HWC", algorithm="direct", **arrays)
-
-
 @pytest.mark.parametrize("name", taking("stride"))
 def test_stride(name):
     for wrong in (0, -1):

@@ -70,7 +70,7 @@ def _fits_shape(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
 
 
 def fits(name: str, size: tuple[int, int], space: tuple[int, int]) -> None:
-    """Check that a window of ``size`` fits into ``space``, both (h, w).
+    """Check that the windows of ``size`` that ``name`` tells fit into ``space``, both (h, w).
 
     Raises
     ------
@@ -78,7 +78,7 @@ def fits(name: str, size: tuple[int, int], space: tuple[int, int]) -> None:
         If it does not.
     """
     if size[0] > space[0] or size[1] > space[1]:
-        raise ValueError(f"{name} is {size}; it must fit into the padded input of {space}")
+        raise ValueError(f"{name} spans {size}; it must fit into the padded input of {space}")
 
 
 def flag(name: str, value: Any) -> bool:

@@ -22,7 +22,7 @@ def _register_channels(channels: int) -> int:
 
 @lru_cache(maxsize=256)
 def _channels_last(geometry: Image) -> Image:
-    return replace(geometry, channels=_register_channels(geometry.channels), layout="HWC")
+    return replace(geometry, channels=_register_channels(geometry.channels), stride=(1, 1), layout="HWC")
 
 
 class _Units:

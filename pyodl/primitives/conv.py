@@ -74,7 +74,9 @@ def conv2d_forward(
     check.tensor("x", x, chosen, ndim=3)
     c_in = x.shape[0 if layout == "CHW" else 2]
     check.tensor("w", w, chosen, shape=_weight_shape(layout, None, c_in))
-    conv = _geometry(_size(x, layout), c_in, w.shape[0], _kernel_of(w, layout), stride, padding, layout)
+    conv = _geometry(
+        "w", _size(x, layout), c_in, w.shape[0], _kernel_of(w, layout), stride, padding, layout
+    )
     if bias is not None:
         check.tensor("bias", bias, chosen, shape=(conv.out_channels,))
     out = np.empty(conv.output_shape, x.dtype)
@@ -127,7 +129,8 @@ def conv2d_weight_grad(
     check.tensor("dy", dy, chosen, ndim=3)
     axis = 0 if layout == "CHW" else 2
     size = check.pair("kernel_size", kernel_size, 1)
-    conv = _geometry(_size(x, layout), x.shape[axis], dy.shape[axis], size, stride, padding, layout)
+    channels = x.shape[axis], dy.shape[axis]
+    conv = _geometry("kernel_size", _size(x, layout), *channels, size, stride, padding, layout)
     check.tensor("dy", dy, chosen, shape=conv.output_shape)
     dw = np.empty(conv.weight_shape, x.dtype)
     bound = BoundConvolution(conv, chosen, algorithm=algorithm, kernel=kernel, cores=cores)
@@ -174,7 +177,8 @@ def conv2d_input_grad(
     check.tensor("w", w, chosen, ndim=4)
     size = check.pair("input_size", input_size, 1)
     c_in = w.shape[1 if layout == "CHW" else 3]
-    conv = _geometry(size, c_in, w.shape[0], _kernel_of(w, layout), stride, padding, layout)
+    kernel_size = _kernel_of(w, layout)
+    conv = _geometry("w", size, c_in, w.shape[0], kernel_size, stride, padding, layout)
     check.tensor("dy", dy, chosen, shape=conv.output_shape)
     dx = np.empty(conv.input_shape, w.dtype)
     bound = BoundConvolution(conv, chosen, algorithm=algorithm, kernel=kernel, cores=cores)
@@ -230,6 +234,7 @@ def _common(
 
 
 def _geometry(
+    name: str,
     size: tuple[int, int],
     c_in: int,
     c_out: int,
@@ -241,7 +246,7 @@ def _geometry(
     """Return the geometry, checked: the kernel fits into the padded image."""
     strides, sides = check.pair("stride", stride, 1), check.padding(padding)
     conv = Convolution(c_in, *size, c_out, kernel_size, strides, sides, layout)
-    check.fits("kernel_size", kernel_size, conv.padded)
+    check.fits(name, kernel_size, conv.padded)
     return conv
 
 

@@ -51,7 +51,7 @@ def depthwise_forward(
     chosen, threads = _common(arithmetic, cores, num_threads)
     check.tensor("x", x, chosen, ndim=3)
     check.tensor("w", w, chosen, shape=(x.shape[0], None, None))
-    conv = _geometry(x.shape[0], x.shape[1:], w.shape[1:], stride, padding)
+    conv = _geometry("w", x.shape[0], x.shape[1:], w.shape[1:], stride, padding)
     out = np.empty(conv.output_shape, x.dtype)
     return run(BoundDepthwise(conv, chosen, cores=cores).forward(x, w, out), out, threads)
 
@@ -89,7 +89,7 @@ def depthwise_weight_grad(
     chosen, threads = _common(arithmetic, cores, num_threads)
     check.tensor("x", x, chosen, ndim=3)
     size = check.pair("kernel_size", kernel_size, 1)
-    conv = _geometry(x.shape[0], x.shape[1:], size, stride, padding)
+    conv = _geometry("kernel_size", x.shape[0], x.shape[1:], size, stride, padding)
     check.tensor("dy", dy, chosen, shape=conv.output_shape)
     dw = np.empty((x.shape[0], *size), x.dtype)
     return run(BoundDepthwise(conv, chosen, cores=cores).weight_grad(x, dy, dw), dw, threads)
@@ -128,7 +128,7 @@ def depthwise_input_grad(
     chosen, threads = _common(arithmetic, cores, num_threads)
     check.tensor("w", w, chosen, ndim=3)
     size = check.pair("input_size", input_size, 1)
-    conv = _geometry(w.shape[0], size, w.shape[1:], stride, padding)
+    conv = _geometry("w", w.shape[0], size, w.shape[1:], stride, padding)
     check.tensor("dy", dy, chosen, shape=conv.output_shape)
     dx = np.empty(conv.input_shape, w.dtype)
     return run(BoundDepthwise(conv, chosen, cores=cores).input_grad(w, dy, dx), dx, threads)
@@ -142,6 +142,7 @@ def _common(
 
 
 def _geometry(
+    name: str,
     channels: int,
     size: tuple[int, ...],
     kernel_size: tuple[int, ...],
@@ -151,5 +152,5 @@ def _geometry(
     strides, sides = check.pair("stride", stride, 1), check.padding(padding)
     kernel = (kernel_size[0], kernel_size[1])
     conv = Convolution(channels, size[0], size[1], channels, kernel, strides, sides, "CHW")
-    check.fits("kernel_size", kernel, conv.padded)
+    check.fits(name, kernel, conv.padded)
     return conv

@@ -264,7 +264,7 @@ def hwc_to_chw(
 
 def transpose(
     x: ndarray,
-    axes: tuple[int, ...] | None = None,
+    axes: tuple[int, ...],
     *,
     arithmetic: object = None,
     cores: int = 8,
@@ -276,8 +276,8 @@ def transpose(
     ----------
     x : ndarray
         Of a 16- or 32-bit dtype and up to 5 dimensions.
-    axes : tuple of int, or None
-        A permutation of the axes; None reverses them.
+    axes : tuple of int
+        A permutation of the axes.
     arithmetic, cores, num_threads
         See `im2row`.
 
@@ -291,9 +291,9 @@ def transpose(
         See `im2row`; also if ``axes`` is not a permutation.
     """
     check.storage_tensor("x", x, ndim=(1, 2, 3, 4, 5))
-    if axes is None:
-        axes = tuple(range(x.ndim))[::-1]
-    if not isinstance(axes, tuple | list) or sorted(axes) != list(range(x.ndim)):
+    if not isinstance(axes, tuple | list):
+        raise TypeError(f"axes must be a tuple, not {type(axes).__name__}")
+    if sorted(check.integer("axes", axis, 0) for axis in axes) != list(range(x.ndim)):
         raise ValueError(f"axes is {axes!r}; it may be a permutation of 0 to {x.ndim - 1}")
     return _copied(x, x.transpose(axes), cores, num_threads)
 

@@ -17,7 +17,7 @@ Where the numerics page and the recorded bits leave a choice, this is what is mo
 * The instance norm's epsilon, 0 in binary16, is 0 in every format.
 * The direct input gradient steps through float for 16-bit accumulators when there is stride or
   padding; the depthwise one never does.
-* Direct convolutions are CHW only, as on the device.
+* Direct convolutions, CHW on the device, run the same (c, kh, kw) loops in HWC.
 * An output size is rounded down; input elements that no window reached get the gradient +0 (or
   what the zeros of the im2row buffer give).
 * The bias gradient of a linear layer is a copy of dy. That of a convolution is a sum from +0.

@@ -89,9 +89,13 @@ def _direct_input_grad(ar, w, dy, size, stride, padding):
     return acc
 
 
-def _check_direct(layout):
-    if layout != "CHW":
-        raise ValueError(f"layout must be 'CHW' for algorithm 'direct', not {layout!r}")
+def _channels_first(t, layout):
+    """The direct loops know channels first; in HWC they are the same loops on other addresses."""
+    return t if layout == "CHW" else np.moveaxis(t, -1, -3)
+
+
+def _as_laid_out(t, layout):
+    return t if layout == "CHW" else np.moveaxis(t, -3, -1)
 
 
 def conv2d_forward(
@@ -111,8 +115,8 @@ def conv2d_forward(
     ar, padding = ARITHMETICS[arithmetic], four(padding)
     x, w = ar.load(x), ar.load(w)
     if algorithm == "direct":
-        _check_direct(layout)
-        y = _direct_forward(ar, x, w, stride, padding)
+        x, w = _channels_first(x, layout), _channels_first(w, layout)
+        y = _as_laid_out(_direct_forward(ar, x, w, stride, padding), layout)
     else:
         size = w.shape[2:] if layout == "CHW" else w.shape[1:3]
         rows = im2row(x, size, stride=stride, padding=padding, layout=layout)
@@ -147,8 +151,9 @@ def conv2d_weight_grad(
     ar, padding, size = ARITHMETICS[arithmetic], four(padding), pair(kernel_size)
     x, dy = ar.load(x), ar.load(dy)
     if algorithm == "direct":
-        _check_direct(layout)
-        return ar.store(_direct_weight_grad(ar, x, dy, size, stride, padding))
+        x, dy = _channels_first(x, layout), _channels_first(dy, layout)
+        dw = _direct_weight_grad(ar, x, dy, size, stride, padding)
+        return ar.store(_as_laid_out(dw, layout))
     geometry = {"stride": stride, "padding": padding, "layout": layout}
     if layout == "CHW":
         rows = im2row(x, size, **geometry)
@@ -185,8 +190,9 @@ def conv2d_input_grad(
     ar, padding, size = ARITHMETICS[arithmetic], four(padding), pair(input_size)
     w, dy = ar.load(w), ar.load(dy)
     if algorithm == "direct":
-        _check_direct(layout)
-        return ar.store(_direct_input_grad(ar, w, dy, size, stride, padding))
+        w, dy = _channels_first(w, layout), _channels_first(dy, layout)
+        dx = _direct_input_grad(ar, w, dy, size, stride, padding)
+        return ar.store(_as_laid_out(dx, layout))
     k = w.shape[2:] if layout == "CHW" else w.shape[1:3]
     wide = spread(dy if layout == "CHW" else hwc_to_chw(dy), k, size, stride, padding)
     turned = block_transpose(w, layout=layout)
