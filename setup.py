@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shlex
 import subprocess
 import tempfile
 from pathlib import Path
@@ -15,11 +16,14 @@ ONCE = ["_operation"]  # no loops over data in it: one build serves every host
 FLAGS = [
     "-std=gnu11",
     "-O3",
+    "-g0",
+    # No bit may depend on the compiler: products and sums are fused where the source says so.
     "-ffp-contract=off",
     "-fno-math-errno",
     "-fno-trapping-math",
     "-fno-strict-aliasing",  # kernels look at one tensor as numbers and as bits
     "-Wno-psabi",
+    *shlex.split(os.environ.get("PYODL_CFLAGS", "")),  # after ours: sanitizers, -save-temps
 ]
 LEVELS = {
     "x86_64_v3": ["-mavx2", "-mfma", "-mf16c", "-mbmi", "-mbmi2", "-mlzcnt", "-mmovbe"],
@@ -46,7 +50,12 @@ def extensions() -> list[Extension]:
         "initializedcheck": False,
         "embedsignature": True,
     }
-    built = cythonize(modules, compiler_directives=directives, annotate="PYODL_ANNOTATE" in os.environ)
+    built = cythonize(
+        modules,
+        compiler_directives=directives,
+        annotate="PYODL_ANNOTATE" in os.environ,
+        nthreads=os.cpu_count() or 1,
+    )
     headers = [str(path) for path in (PACKAGE / "include").glob("*.h")]
     for extension in built:
         extension.extra_compile_args = list(FLAGS)
@@ -97,7 +106,7 @@ class BuildKernels(build_ext):
         # A copy per extension: parallel builds must not share the folder for objects.
         command = self.__class__(self.distribution)
         command.__dict__.update(self.__dict__)
-        command.build_temp = os.path.join(self.build_temp, ext.name)
+        command.build_temp = str(Path(self.build_temp) / ext.name)
         build_ext.build_extension(command, ext)
 
 

@@ -17,3 +17,15 @@ settings.register_profile(
 )
 settings.register_profile("explore", deadline=None, max_examples=2000)
 settings.load_profile("repeatable")  # --hypothesis-profile=explore looks further
+
+
+def pytest_report_header():
+    """Say what is tested: which package, which build of it, on how many processors."""
+    import pyodl
+    from pyodl import _kernels
+
+    openmp = "OpenMP" if _kernels.has_openmp() else "no OpenMP"
+    return [
+        f"pyodl: {pathlib.Path(pyodl.__file__).parent}",
+        f"kernels: {_kernels.ISA} of {', '.join(_kernels.available_isas())}; {openmp}",
+    ]
