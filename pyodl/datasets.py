@@ -139,8 +139,9 @@ class Dataset:
 def digits(shape: tuple[int, int, int] = (3, 32, 32)) -> Dataset:
     """Handwritten digits, 1,797 of them, scaled up to the input of a network.
 
-    The 8 x 8 pixels are interpolated bilinearly to a multiple of their size, standardised with the
-    mean and deviation over all of them and repeated over the channels.
+    The 8 x 8 pixels are standardised with the mean and deviation over all of them, and each is
+    repeated over a square and over the channels: ResNet8 learns from squares in fewer epochs than
+    from pixels interpolated bilinearly.
 
     Parameters
     ----------
@@ -168,11 +169,9 @@ def digits(shape: tuple[int, int, int] = (3, 32, 32)) -> Dataset:
             f"shape must be (C, 8 k, 8 k) with C and k at least 1, as (3, 32, 32), not {shape}"
         )
     stored = _stored("digits.npz")
-    weights = _interpolation(8, shape[1] // 8)
-    # Before the rest: on whole numbers a factor of a power of two is exact on any machine.
-    planes = weights @ stored["images"].astype(np.float64) @ weights.T
-    planes = (planes - _DIGITS_MEAN) / _DIGITS_STD
-    images = np.repeat(planes[:, None].astype(np.float32), shape[0], axis=1)
+    pixels = ((stored["images"] - _DIGITS_MEAN) / _DIGITS_STD).astype(np.float32)
+    large = pixels.repeat(shape[1] // 8, axis=1).repeat(shape[2] // 8, axis=2)
+    images = np.repeat(large[:, None], shape[0], axis=1)
     return Dataset(images, stored["labels"].astype(np.int64), tuple("0123456789"), "digits")
 
 
@@ -353,12 +352,3 @@ def _standardise(
 ) -> NDArray[np.float32]:
     result: NDArray[np.float32] = (features.astype(np.float32) - mean) / std
     return result
-
-
-def _interpolation(size: int, factor: int) -> NDArray[np.float64]:
-    """Return the weights (size * factor, size) of linear interpolation between pixel centres."""
-    position = np.clip((np.arange(size * factor) + 0.5) / factor - 0.5, 0, size - 1)
-    weights: NDArray[np.float64] = np.maximum(
-        0.0, 1.0 - np.abs(position[:, None] - np.arange(size))
-    )
-    return weights
