@@ -12,7 +12,7 @@ from pyodl import primitives
 
 shapes = st.one_of(st.tuples(sizes), st.tuples(small, small), st.tuples(small, small, small))
 scalars = st.one_of(
-    st.sampled_from([0.01, 0.0, 1.0, 0.1, -0.5, 1e-9, 3e38, 1e-41]), st.floats(-2, 2, width=32)
+    st.sampled_from([0.01, 0.0, 1.0, 0.1, -0.5, 1e-9, 6e4, 1e-41]), st.floats(-2, 2, width=32)
 )
 
 
