@@ -130,7 +130,6 @@ def _mel_filters(bins: int, sample_rate: int, mel_bins: int, low: float, high: f
     rising = (frequencies - left) / (centre - left)
     falling = (right - frequencies) / (right - centre)
     weights: Float64 = np.maximum(0.0, np.minimum(rising, falling))
-    weights[:, 0] = 0.0  # the mean of the signal is no sound
     weights.setflags(write=False)
     return weights
 

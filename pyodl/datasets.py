@@ -5,18 +5,20 @@
 ((1438, 3, 32, 32), 359)
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyodl import _cifar10, _speech_commands
 from pyodl._mfcc import mfcc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Dataset", "cifar10", "digits", "keywords", "load", "mfcc", "speech_commands"]
 

@@ -76,7 +76,7 @@ def test_pcm_has_its_full_scale_at_32768() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sound", "settings", "error", "message"),
+    "sound, settings, error, message",
     [
         (np.zeros((2, RATE)), {}, ValueError, r"waveform must be .*\(2, 16000\)"),
         (np.zeros(639), {}, ValueError, "waveform has 639 samples.* 640"),

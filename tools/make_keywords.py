@@ -33,14 +33,34 @@ RATE = 16000
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 CLASSES = (*WORDS, "silence", "unknown")
 # Ten of the other words of Speech Commands.
-OTHERS = "bed bird cat dog happy house marvin sheila tree wow".split()
+OTHERS = ["bed", "bird", "cat", "dog", "happy", "house", "marvin", "sheila", "tree", "wow"]
 # Accents of English with speakers' variants: men, women, old, young and two whisperers.
-VOICES = (
-    "en-us+m1 en-us+f2 en-us+m3 en-us+anika en-us+john en-us+linda en-us-nyc+m4 en-us-nyc+f4 "
-    "en+m2 en+f1 en+m7 en+steph en+grandpa en-gb-scotland+m5 en-gb-scotland+f3 "
-    "en-gb-x-rp+m6 en-gb-x-rp+f5 en-gb-x-rp+whisper en-gb-x-gbclan+m8 en-gb-x-gbclan+aunty "
-    "en-gb-x-gbcwmd+michael en-gb-x-gbcwmd+shelby en-029+max en-029+whisperf"
-).split()
+VOICES = [
+    "en-us+m1",
+    "en-us+f2",
+    "en-us+m3",
+    "en-us+anika",
+    "en-us+john",
+    "en-us+linda",
+    "en-us-nyc+m4",
+    "en-us-nyc+f4",
+    "en+m2",
+    "en+f1",
+    "en+m7",
+    "en+steph",
+    "en+grandpa",
+    "en-gb-scotland+m5",
+    "en-gb-scotland+f3",
+    "en-gb-x-rp+m6",
+    "en-gb-x-rp+f5",
+    "en-gb-x-rp+whisper",
+    "en-gb-x-gbclan+m8",
+    "en-gb-x-gbclan+aunty",
+    "en-gb-x-gbcwmd+michael",
+    "en-gb-x-gbcwmd+shelby",
+    "en-029+max",
+    "en-029+whisperf",
+]
 
 
 @functools.cache
