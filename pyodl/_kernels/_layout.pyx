@@ -10,12 +10,11 @@ from libc.string cimport memcpy
 
 from pyodl._kernels._capsule cimport kernel_capsule
 from pyodl._kernels._team cimport Block, core_block
-from pyodl._kernels._types cimport (
-    Arguments, float_bits, load_value, storage_format,
-)
+from pyodl._kernels._types cimport Arguments, storage_format
 
 
 cdef extern from "include/widen.h" nogil:
+    int32_t has_nonfinite(int, const void *, int64_t) noexcept
     void widen_row(int, const void *, int64_t, int64_t, float *, int64_t, int64_t) noexcept
     void widen_transposed(
         int, const void *, int64_t, int64_t, float *, int64_t, int64_t, int64_t) noexcept
@@ -117,18 +116,26 @@ cdef inline void walk_cores(const Arguments *args, bint widens, int num_threads)
             walk_rows(args, widens, block.start, block.stop)
 
 
+cdef void transpose_rows(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
+    """Widen rows ``start`` to ``stop`` of each matrix (the inner two dimensions), transposed."""
+    cdef Walk w = walk_of(args)
+    cdef Place place
+    cdef int64_t matrix
+    for matrix in range(w.size[0] * w.size[1] * w.size[2]):
+        place = place_of(args, &w, matrix * w.size[3])
+        widen_transposed(storage_format(args.arithmetic), args.arrays[0], place.source + start,
+                         w.source[4], <float *>args.arrays[1] + place.target + start * w.target[3],
+                         w.target[3], stop - start, w.size[4])
+
+
 cdef void transpose_cores(const Arguments *args, int num_threads) noexcept nogil:
-    """Widen a matrix (the inner two dimensions) transposed, split over its rows."""
+    """Widen transposed matrices, split over their rows."""
     cdef int core
     cdef Block block
-    cdef Walk w = walk_of(args)
     for core in prange(args.cores, num_threads=num_threads, use_threads_if=num_threads > 1,
                        schedule="static"):
-        block = core_block(core, args.cores, w.size[3])
-        widen_transposed(storage_format(args.arithmetic), args.arrays[0],
-                         args.sizes[15] + block.start, w.source[4],
-                         <float *>args.arrays[1] + args.sizes[16] + block.start * w.target[3],
-                         w.target[3], block.stop - block.start, w.size[4])
+        block = core_block(core, args.cores, args.sizes[3])
+        transpose_rows(args, block.start, block.stop)
 
 
 cdef void copy(const Arguments *args, int num_threads) noexcept nogil:
@@ -138,10 +145,15 @@ cdef void copy(const Arguments *args, int num_threads) noexcept nogil:
 
 
 cdef void widen(const Arguments *args, int num_threads) noexcept nogil:
-    """Widen stored values to floats, exactly. Arrays and sizes: as for `copy`."""
+    """Widen stored values to floats, exactly.
+
+    Arrays and sizes: as for `copy`; a third array is a guard: one int32, and nothing is done where
+    it is zero.
+    """
     cdef Walk w = walk_of(args)
-    cdef bint is_matrix = w.size[0] == 1 and w.size[1] == 1 and w.size[2] == 1
-    if is_matrix and w.source[3] == 1 and w.target[4] == 1 and w.source[4] != 1:
+    if args.arrays[2] != NULL and (<const int32_t *>args.arrays[2])[0] == 0:
+        return
+    if w.source[3] == 1 and w.target[4] == 1 and w.source[4] != 1:
         transpose_cores(args, num_threads)
     else:
         walk_cores(args, True, num_threads)
@@ -149,12 +161,8 @@ cdef void widen(const Arguments *args, int num_threads) noexcept nogil:
 
 cdef void find_nonfinite(const Arguments *args, int num_threads) noexcept nogil:
     """Set a flag to whether a tensor has an infinity or a NaN. Arrays: x, flag. Sizes: n."""
-    cdef int64_t i
-    cdef int format = storage_format(args.arithmetic)
-    cdef int32_t found = 0
-    for i in range(args.sizes[0]):
-        found |= (float_bits(load_value(format, args.arrays[0], i)) & 0x7F800000u) == 0x7F800000u
-    (<int32_t *>args.arrays[1])[0] = found
+    (<int32_t *>args.arrays[1])[0] = has_nonfinite(
+        storage_format(args.arithmetic), args.arrays[0], args.sizes[0])
 
 
 KERNELS = {

@@ -94,6 +94,7 @@ class Plan:
     """A contraction cut into tiles: everything but the operands."""
 
     offsets: Offsets
+    regions: tuple[Region, ...]
     tables: tuple[ndarray, ...]  # a_row, a_k, b_k, out_row, registers, segments, tiles
     depth: int
     macs: int
@@ -174,6 +175,7 @@ def plan(offsets: Offsets, regions: Sequence[Region]) -> Plan:
     depth = len(offsets.a_k)
     return Plan(
         offsets,
+        tuple(regions),
         tuple(np.ascontiguousarray(table, np.int32) for table in tables),
         depth,
         depth * len(offsets.a_row) * len(offsets.b_column),

@@ -88,22 +88,42 @@ class BoundConvolution:
     def input_grad(self, w: ndarray, dy: ndarray, dx: ndarray) -> list[Operation]:
         """``dx`` = gradient of the input."""
         if self._direct:
-            geometry = input_grad_phases(self.conv)[0]
-            plans = input_grad_phase_plans(self.conv)
-        else:
-            geometry = spread_gradient(self.conv)
-            plans = (input_grad_plan(*self._key),)
+            return self._input_grad_by_phases(w, dy, dx)
+        whole = input_grad_plan(*self._key)
+        orders = {region.order for region in whole.regions}
+        if max(self.conv.stride) == 1 or orders != {Order.SEQUENTIAL}:
+            return self._input_grad_whole(w, dy, dx, whole)
+        return self._input_grad_without_zeros(w, dy, dx, whole)
+
+    def _input_grad_whole(
+        self, w: ndarray, dy: ndarray, dx: ndarray, table: Plan, guard: ndarray | None = None
+    ) -> list[Operation]:
+        """One contraction over the output gradient spread with zeros, if ``guard`` asks for it."""
         weights, operations = self._stager.flat(w)
-        image, widen = self._image(dy, geometry)
-        operands = (weights, image) if self.conv.layout == "CHW" else (image, weights)
-        detour = self._direct and (max(self.conv.stride) > 1 or any(self.conv.padding))
+        image, widen = self._image(dy, spread_gradient(self.conv), "spread", guard)
+        return [
+            *(*operations, *widen),
+            bind_contraction(
+                "conv2d input gradient",
+                *(table, *self._ordered(weights, image), dx, self.arithmetic),
+                flag=guard,
+                guarded=guard is not None,
+            ),
+        ]
+
+    def _input_grad_by_phases(self, w: ndarray, dy: ndarray, dx: ndarray) -> list[Operation]:
+        """The direct loops: one contraction a phase, padding skipped."""
+        plans = input_grad_phase_plans(self.conv, direct=True)
+        weights, operations = self._stager.flat(w)
+        image, widen = self._image(dy, input_grad_phases(self.conv)[0])
+        detour = max(self.conv.stride) > 1 or any(self.conv.padding)
         flag, check = self._nonfinite(w, plans[0])
         return [
             *(*operations, *widen, *check),
             *(
                 bind_contraction(
                     "conv2d input gradient",
-                    *(table, *operands, dx, self.arithmetic),
+                    *(table, *self._ordered(weights, image), dx, self.arithmetic),
                     step=step_of(self.arithmetic, via32=detour),
                     flag=flag,
                 )
@@ -111,10 +131,41 @@ class BoundConvolution:
             ),
         ]
 
-    def _image(self, source: ndarray, geometry: Image) -> tuple[ndarray, tuple[Operation, ...]]:
+    def _input_grad_without_zeros(
+        self, w: ndarray, dy: ndarray, dx: ndarray, whole: Plan
+    ) -> list[Operation]:
+        """The same bits as the whole, leaving out the zeros between spread gradients.
+
+        Adding a product with zero changes nothing but NaN (an infinite weight) and -0. Where either
+        may have come up, the whole contraction runs after all.
+        """
+        plans = input_grad_phase_plans(self.conv, direct=False)
+        weights, operations = self._stager.flat(w)
+        image, widen = self._image(dy, input_grad_phases(self.conv)[0])
+        doubt = np.zeros(1, np.int32)
+        return [
+            *(*operations, *widen, self._find_nonfinite(w, doubt)),
+            *(
+                bind_contraction(
+                    "conv2d input gradient",
+                    *(table, *self._ordered(weights, image), dx, self.arithmetic),
+                    flag=doubt,
+                )
+                for table in plans
+            ),
+            *self._input_grad_whole(w, dy, dx, whole, doubt),
+        ]
+
+    def _ordered(self, weights: ndarray, image: ndarray) -> tuple[ndarray, ndarray]:
+        """Return a and b of a contraction: pixels are columns in CHW, rows in HWC."""
+        return (weights, image) if self.conv.layout == "CHW" else (image, weights)
+
+    def _image(
+        self, source: ndarray, geometry: Image, kind: str = "image", guard: ndarray | None = None
+    ) -> tuple[ndarray, tuple[Operation, ...]]:
         """Widen an image into its padded planes."""
         return self._stager.stage(
-            "image", source, geometry.shape, lambda view: geometry.copies(source, view)
+            kind, source, geometry.shape, lambda view: geometry.copies(source, view), guard
         )
 
     def _nonfinite(
@@ -124,10 +175,11 @@ class BoundConvolution:
         if table.offsets.padding not in (Padding.SKIPPED_IN_A, Padding.SKIPPED_IN_B):
             return None, ()
         flag = np.zeros(1, np.int32)
-        find = bind(
-            "find_nonfinite", [operand], [flag], [operand.size], arithmetic=self.arithmetic.code
-        )
-        return flag, (find,)
+        return flag, (self._find_nonfinite(operand, flag),)
+
+    def _find_nonfinite(self, operand: ndarray, flag: ndarray) -> Operation:
+        code = self.arithmetic.code
+        return bind("find_nonfinite", [operand], [flag], [operand.size], arithmetic=code)
 
 
 def _everything(rows: int, columns: int) -> tuple[Region, ...]:
@@ -168,9 +220,9 @@ def input_grad_plan(conv: Convolution, algorithm: str, kernel: str, cores: int) 
 
 
 @lru_cache(maxsize=256)
-def input_grad_phase_plans(conv: Convolution) -> tuple[Plan, ...]:
-    """Direct input gradient, one plan a phase."""
+def input_grad_phase_plans(conv: Convolution, *, direct: bool) -> tuple[Plan, ...]:
+    """Input gradient without the zeros of a stride, one plan a phase."""
     return tuple(
         plan(offsets, _everything(len(offsets.a_row), len(offsets.b_column)))
-        for offsets in input_grad_phase_offsets(conv)
+        for offsets in input_grad_phase_offsets(conv, direct=direct)
     )

@@ -4,7 +4,7 @@ Every step of a convolution is a contraction over offsets into a padded image, s
 matrix is written: the rows and columns of im2row are the sums ``a_row + a_k`` themselves.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -43,6 +43,8 @@ class Image:
         Distance of its pixels in the padded image; more than one spreads it with zeros.
     stride : (int, int)
         Phases of rows and columns.
+    kept : (int, int)
+        How many of those phases a kernel reaches; the buffer holds no others.
     layout : str
     """
 
@@ -53,6 +55,7 @@ class Image:
     size: tuple[int, int]
     spread: tuple[int, int] = (1, 1)
     stride: tuple[int, int] = (1, 1)
+    kept: tuple[int, int] = (1, 1)
     layout: str = "CHW"
 
     @property
@@ -65,7 +68,7 @@ class Image:
         """Shape of the buffer."""
         if self.layout == "HWC":
             return (*self.size, self.channels)
-        return (self.channels, *self.stride, *self.planes)
+        return (self.channels, *self.kept, *self.planes)
 
     def _spans(self, axis: int) -> list[tuple[slice, slice]]:
         """Return, phase by phase, the pixels along an axis and their places in the phase."""
@@ -73,7 +76,7 @@ class Image:
         places = self.origin[axis] + self.spread[axis] * np.arange(count)
         inside = (places >= 0) & (places < self.size[axis])
         spans = []
-        for phase in range(self.stride[axis]):
+        for phase in range(self.kept[axis]):
             pixels = np.flatnonzero(inside & (places % self.stride[axis] == phase))
             at = places[pixels] // self.stride[axis]
             spans.append((_slice(pixels), _slice(at)))
@@ -117,7 +120,7 @@ class Image:
         height, width = self.planes
         phase, place = tap % self.stride[axis], tap // self.stride[axis]
         if axis == 0:
-            return phase * self.stride[1] * height * width + place * width
+            return phase * self.kept[1] * height * width + place * width
         return phase * height * width + place
 
     def pixel_offsets(self, count: tuple[int, int], step: tuple[int, int] = (1, 1)) -> ndarray:
@@ -198,11 +201,12 @@ class Convolution:
     def image(self) -> Image:
         """The padded input that forward and weight gradient read."""
         up, _, left, _ = self.padding
-        stride = self.stride if self.layout == "CHW" else (1, 1)
+        (sh, sw), (kh, kw) = self.stride, self.kernel
+        phases = {"stride": (sh, sw), "kept": (min(sh, kh), min(sw, kw))}
         return Image(
             *(self.channels, self.height, self.width, (up, left), self.padded),
-            stride=stride,
             layout=self.layout,
+            **(phases if self.layout == "CHW" else {}),
         )
 
     def tap_order(self, channel_axis: ndarray, taps: ndarray, direct: bool) -> ndarray:
@@ -365,10 +369,16 @@ def input_grad_offsets(conv: Convolution) -> Offsets:
 
 
 @lru_cache(maxsize=256)
-def input_grad_phase_offsets(conv: Convolution) -> tuple[Offsets, ...]:
-    """Offsets of the direct input gradient, one contraction a phase."""
+def input_grad_phase_offsets(conv: Convolution, *, direct: bool) -> tuple[Offsets, ...]:
+    """Offsets of the input gradient without the zeros of a stride, one contraction a phase.
+
+    The direct loops skip them; for im2row they are left out.
+    """
     image, phases = input_grad_phases(conv)
-    return tuple(_input_grad_offsets(conv, image, p, conv.stride, direct=True) for p in phases)
+    offsets = (_input_grad_offsets(conv, image, p, conv.stride, direct=direct) for p in phases)
+    if direct:
+        return tuple(offsets)
+    return tuple(replace(table, padding=Padding.LEFT_OUT) for table in offsets)
 
 
 def _input_grad_offsets(

@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 from numpy import ndarray
 
-from pyodl._kernels import Operation
+from pyodl._kernels import LANES, Operation
 from pyodl.arithmetic import Arithmetic
 from pyodl.primitives._contraction import Offsets, Plan, bind_contraction, plan
 from pyodl.primitives._orders import Region
@@ -40,6 +40,16 @@ class Product:
             return False
         return self.k * self.m <= self.n * self.k
 
+    @property
+    def columns_are_neighbours(self) -> bool:
+        """Whether b is read as it lies, but for its width."""
+        return self.b[1] == 1 or self.m == 1
+
+    @property
+    def wants_panels(self) -> bool:
+        """Whether b is too large for the L1 cache, so that its rows should not be far apart."""
+        return self.m > _PANEL and self.k * self.m > _CACHED
+
     def mirrored(self) -> "Product":
         """Return the transposed product, which sums the same terms."""
         return Product(
@@ -49,14 +59,22 @@ class Product:
         )
 
 
+_PANEL = 3 * LANES  # the columns of a full tile
+_CACHED = 8192  # floats of b that the L1 cache holds beside a
+
+
 @lru_cache(maxsize=256)
 def _plan(product: Product) -> Plan:
     n, k, m = product.n, product.k, product.m
     columns = np.arange(m)
+    if product.wants_panels:
+        places, step = columns // _PANEL * k * _PANEL + columns % _PANEL, _PANEL
+    else:
+        places, step = columns, product.b[0] if product.columns_are_neighbours else m
     return plan(
         Offsets(
             *(np.arange(n) * product.a[0], np.arange(k) * product.a[1]),
-            *(columns, np.arange(k) * (product.b[0] if product.b[1] == 1 or m == 1 else m)),
+            *(places, np.arange(k) * step),
             *(np.arange(n) * product.out[0], columns * product.out[1]),
             lane_stride=product.out[1],
         ),
@@ -72,13 +90,19 @@ def bind_product(
     out: ndarray,
     arithmetic: Arithmetic,
     cores: int,
+    stager: Stager | None = None,
 ) -> list[Operation]:
-    """Bind the widening of both operands and their product."""
+    """Bind the widening of both operands, where ``stager`` has not done it yet, and the product."""
     if not product.lanes_are_columns:
         product, a, b = product.mirrored(), b, a
-    stager = Stager(arithmetic, cores)
+    stager = stager or Stager(arithmetic, cores)
     left, widen_left = stager.flat(a)
-    if product.b[1] == 1 or product.m == 1:
+    if product.wants_panels:
+        rows, columns = product.k, product.m
+        neighbours = product.columns_are_neighbours
+        matrix = b.reshape(rows, columns) if neighbours else b.reshape(columns, rows).T
+        right, widen_right = stager.panels(b, matrix, _PANEL)
+    elif product.columns_are_neighbours:
         right, widen_right = stager.flat(b)
     else:
         right, widen_right = stager.transposed(b, product.m)

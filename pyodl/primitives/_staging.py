@@ -36,12 +36,14 @@ def _bind_walk(
     target_view: ndarray,
     code: int,
     cores: int,
+    guard: ndarray | None = None,
 ) -> Operation:
     shape = [1] * (_DIMENSIONS - source_view.ndim) + list(source_view.shape)
     source_strides, source_offset = _walk(source_view, source)
     target_strides, target_offset = _walk(target_view, target)
     sizes = [*shape, *source_strides, *target_strides, source_offset, target_offset]
-    return bind(kernel, [source], [target], [*sizes, target.itemsize], arithmetic=code, cores=cores)
+    outputs = [target] if guard is None else [target, guard]
+    return bind(kernel, [source], outputs, [*sizes, target.itemsize], (), code, cores)
 
 
 def bind_copy(
@@ -77,7 +79,12 @@ class Stager:
         self._staged: dict[tuple[str, int], ndarray] = {}
 
     def stage(
-        self, kind: str, source: ndarray, shape: Sequence[int], copies: Callable[[ndarray], Copies]
+        self,
+        kind: str,
+        source: ndarray,
+        shape: Sequence[int],
+        copies: Callable[[ndarray], Copies],
+        guard: ndarray | None = None,
     ) -> tuple[ndarray, tuple[Operation, ...]]:
         """Return the buffer of ``shape`` that holds ``source`` and the operations that fill it.
 
@@ -87,6 +94,8 @@ class Stager:
             Tells buffers of the same tensor apart.
         copies : callable
             Maps the shaped buffer to pairs of views, of the source and of the buffer.
+        guard : ndarray or None
+            One int32: the operations do nothing while it is zero.
         """
         key = (kind, source.__array_interface__["data"][0])
         if key in self._staged:
@@ -95,7 +104,7 @@ class Stager:
         self._staged[key] = buffer
         code, cores = self.arithmetic.code, self.cores
         return buffer, tuple(
-            _bind_walk("widen", source, taken, buffer, place, code, cores)
+            _bind_walk("widen", source, taken, buffer, place, code, cores, guard)
             for taken, place in copies(view)
             if taken.size
         )
@@ -113,3 +122,20 @@ class Stager:
         matrix = source.reshape(rows, -1)
         shape = (matrix.shape[1], padded_rows or rows)
         return self.stage("transposed", source, shape, lambda view: [(matrix.T, view[:, :rows])])
+
+    def panels(
+        self, source: ndarray, matrix: ndarray, width: int
+    ) -> tuple[ndarray, tuple[Operation, ...]]:
+        """Widen a (K, M) view of ``source`` in panels of ``width`` columns, each (K, width).
+
+        A tile then reads one panel from end to end, whatever M is.
+        """
+        k, m = matrix.shape
+        full = m // width
+
+        def copies(view: ndarray) -> Copies:
+            whole = matrix[:, : full * width].reshape(k, full, width).transpose(1, 0, 2)
+            rest = matrix[:, full * width :]
+            return [(whole, view[:full]), (rest, view[-1, :, : m - full * width])]
+
+        return self.stage("panels", source, (-(-m // width), k, width), copies)

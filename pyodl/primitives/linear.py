@@ -10,6 +10,7 @@ from pyodl.primitives import _check as check
 from pyodl.primitives._matmul import Product, bind_product
 from pyodl.primitives._orders import MATMUL_KERNELS, matmul_regions
 from pyodl.primitives._run import run
+from pyodl.primitives._staging import Stager
 from pyodl.primitives.elementwise import bind_add_bias
 
 __all__ = [
@@ -24,33 +25,51 @@ __all__ = [
 
 
 def bind_linear_forward(
-    x: ndarray, w: ndarray, out: ndarray, arithmetic: Arithmetic, kernel: str, cores: int
+    x: ndarray,
+    w: ndarray,
+    out: ndarray,
+    arithmetic: Arithmetic,
+    kernel: str,
+    cores: int,
+    stager: Stager | None = None,
 ) -> list[Operation]:
     """Bind W x: N = out, K = in, M = 1."""
     n, k = w.shape
     regions = matmul_regions(kernel, n, k, 1, transpose_b=False, cores=cores)
     product = Product(n, k, 1, (k, 1), (1, 1), (1, 1), regions)
-    return bind_product("linear forward", product, w, x, out, arithmetic, cores)
+    return bind_product("linear forward", product, w, x, out, arithmetic, cores, stager)
 
 
 def bind_linear_weight_grad(
-    x: ndarray, dy: ndarray, dw: ndarray, arithmetic: Arithmetic, kernel: str, cores: int
+    x: ndarray,
+    dy: ndarray,
+    dw: ndarray,
+    arithmetic: Arithmetic,
+    kernel: str,
+    cores: int,
+    stager: Stager | None = None,
 ) -> list[Operation]:
     """Bind dy x^T: N = out, K = 1, M = in."""
     n, m = dw.shape
     regions = matmul_regions(kernel, n, 1, m, transpose_b=False, cores=cores)
     product = Product(n, 1, m, (1, 1), (m, 1), (m, 1), regions)
-    return bind_product("linear weight gradient", product, dy, x, dw, arithmetic, cores)
+    return bind_product("linear weight gradient", product, dy, x, dw, arithmetic, cores, stager)
 
 
 def bind_linear_input_grad(
-    w: ndarray, dy: ndarray, dx: ndarray, arithmetic: Arithmetic, kernel: str, cores: int
+    w: ndarray,
+    dy: ndarray,
+    dx: ndarray,
+    arithmetic: Arithmetic,
+    kernel: str,
+    cores: int,
+    stager: Stager | None = None,
 ) -> list[Operation]:
     """Bind dy^T W: N = 1, K = out, M = in."""
     k, m = w.shape
     regions = matmul_regions(kernel, 1, k, m, transpose_b=False, cores=cores)
     product = Product(1, k, m, (k, 1), (m, 1), (m, 1), regions)
-    return bind_product("linear input gradient", product, dy, w, dx, arithmetic, cores)
+    return bind_product("linear input gradient", product, dy, w, dx, arithmetic, cores, stager)
 
 
 def linear_forward(

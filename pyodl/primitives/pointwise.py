@@ -10,6 +10,7 @@ from pyodl.primitives import _check as check
 from pyodl.primitives._matmul import Product, bind_product
 from pyodl.primitives._orders import MATMUL_KERNELS, matmul_regions
 from pyodl.primitives._run import run
+from pyodl.primitives._staging import Stager
 
 __all__ = [
     "bind_pointwise_forward",
@@ -29,6 +30,7 @@ def bind_pointwise_forward(
     kernel: str,
     cores: int,
     layout: str = "CHW",
+    stager: Stager | None = None,
 ) -> list[Operation]:
     """Bind W x in CHW; x W^T in HWC, with B transposed."""
     c_out, c_in = w.shape
@@ -43,7 +45,7 @@ def bind_pointwise_forward(
         regions = matmul_regions(kernel, *sizes, transpose_b=True, cores=cores)
         product = Product(*sizes, (c_in, 1), (1, c_in), (c_out, 1), regions)
         operands = (x, w)
-    return bind_product("pointwise forward", product, *operands, out, arithmetic, cores)
+    return bind_product("pointwise forward", product, *operands, out, arithmetic, cores, stager)
 
 
 def bind_pointwise_weight_grad(
@@ -54,6 +56,7 @@ def bind_pointwise_weight_grad(
     kernel: str,
     cores: int,
     layout: str = "CHW",
+    stager: Stager | None = None,
 ) -> list[Operation]:
     """Bind dY x^T, with B transposed."""
     c_out, c_in = dw.shape
@@ -64,7 +67,7 @@ def bind_pointwise_weight_grad(
         product = Product(*sizes, (pixels, 1), (1, pixels), (c_in, 1), regions)
     else:
         product = Product(*sizes, (1, c_out), (c_in, 1), (c_in, 1), regions)
-    return bind_product("pointwise weight gradient", product, dy, x, dw, arithmetic, cores)
+    return bind_product("pointwise weight gradient", product, dy, x, dw, arithmetic, cores, stager)
 
 
 def bind_pointwise_input_grad(
@@ -75,6 +78,7 @@ def bind_pointwise_input_grad(
     kernel: str,
     cores: int,
     layout: str = "CHW",
+    stager: Stager | None = None,
 ) -> list[Operation]:
     """Bind W^T dY in CHW; dY W, with B (W^T) transposed, in HWC."""
     c_out, c_in = w.shape
@@ -89,7 +93,7 @@ def bind_pointwise_input_grad(
         regions = matmul_regions(kernel, *sizes, transpose_b=True, cores=cores)
         product = Product(*sizes, (c_out, 1), (c_in, 1), (c_in, 1), regions)
         operands = (dy, w)
-    return bind_product("pointwise input gradient", product, *operands, dx, arithmetic, cores)
+    return bind_product("pointwise input gradient", product, *operands, dx, arithmetic, cores, stager)
 
 
 def pointwise_forward(

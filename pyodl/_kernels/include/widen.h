@@ -63,4 +63,17 @@ static inline void widen_transposed(int format, const void *x, int64_t first, in
     }
 }
 
+/* Whether there is an infinity or a NaN: an exponent of all ones. */
+static inline int32_t has_nonfinite(int format, const void *x, int64_t count) {
+    const uint32_t exponent = format == PYODL_FLOAT16 ? 0x7C00u : 0x7F80u;
+    uint32_t found = 0;
+    if (format == PYODL_FLOAT32)
+        for (int64_t i = 0; i < count; i++)
+            found |= (((const uint32_t *)x)[i] & 0x7F800000u) == 0x7F800000u;
+    else
+        for (int64_t i = 0; i < count; i++)
+            found |= (((const uint16_t *)x)[i] & exponent) == exponent;
+    return (int32_t)found;
+}
+
 #endif
