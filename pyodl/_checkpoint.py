@@ -3,7 +3,8 @@
 import json
 import os
 import zipfile
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy import ndarray
@@ -49,22 +50,27 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, ndarra
     ValueError
         If it is not such a file, or is damaged.
     """
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         try:
-            with zipfile.ZipFile(file) as archive:
-                damaged = archive.testzip()
-            if damaged is not None:
-                raise ValueError(f"its member {damaged} is damaged")
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-            header = json.loads(arrays.pop(_HEADER).item())
-            if header["version"] != _VERSION:
-                raise ValueError(f"its version is {header['version']!r}, not {_VERSION}")
+            return _read(file)
         except OSError:
             raise
-        except Exception as error:  # whatever a zip, NumPy or JSON reader makes of foreign bytes
+        except Exception as error:  # whatever readers make of foreign bytes
             raise ValueError(f"{os.fspath(path)} is not a pyodl network: {error}") from error
+
+
+def _read(file: BinaryIO) -> tuple[dict[str, Any], dict[str, ndarray]]:
+    """Read as `read` does; raise ValueError, or anything else that the readers raise."""
+    with zipfile.ZipFile(file) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"its member {damaged} is damaged")
+    file.seek(0)
+    with np.load(file, allow_pickle=False) as members:
+        arrays = {name: members[name] for name in members.files}
+    header = json.loads(arrays.pop(_HEADER).item())
+    if header["version"] != _VERSION:
+        raise ValueError(f"its version is {header['version']!r}, not {_VERSION}")
     return header, {name.removeprefix(_PREFIX): array for name, array in arrays.items()}
 
 

@@ -28,6 +28,7 @@ class Device:
     cores: int
 
     def __post_init__(self) -> None:
+        """Check the fields."""
         if not isinstance(self.name, str):
             raise TypeError(f"name must be a string, not {type(self.name).__name__}")
         check.integer("cores", self.cores, 1)

@@ -110,6 +110,7 @@ class Network:
         }
 
     def __repr__(self) -> str:
+        """Say how large the network is and what it computes in."""
         count = sum(array.size for array in self.parameters().values())
         return (
             f"<Network of {len(self._nodes)} layers and {count} parameters, "

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from pyodl._compiled import Compiled
 from pyodl._kernels import Program
+from pyodl._progress import ProgressLine
 from pyodl.formats import round_to
 from pyodl.network import Network, host_threads
 from pyodl.primitives import _check as check
@@ -241,8 +241,11 @@ def fit(
     if validation is not None:
         validation = _images(net, "validation images", validation[0]), validation[1]
         _targets(net, validation[1], len(validation[0]))
-    report = _reporter(progress)
     callbacks = tuple(callbacks)
+    report = progress if callable(progress) else None
+    if report is None and check.flag("progress", progress):
+        line = ProgressLine()
+        report, callbacks = line.update, (line.end_epoch, *callbacks)
     trainer = _Trainer(net, loss, batch_size, accumulate, threads)
     history = History()
     for epoch, order in _orders(len(inputs), epochs, seed, first_image):
@@ -306,7 +309,7 @@ class _Trainer:
         self, net: Network, loss: str, batch_size: int, accumulate: str, threads: int
     ) -> None:
         self._net = net
-        self._compiled: Compiled = net.compiled(loss)
+        self._compiled = net.compiled(loss)
         self._threads = threads
         self._wide = accumulate == "fp32"
         self._gradients = net.gradients()
@@ -419,15 +422,3 @@ def _targets(net: Network, labels: Any, count: int) -> ndarray:
     targets = np.zeros((count, *net.output_shape), net.arithmetic.storage.dtype)
     targets[np.arange(count), labels] = 1
     return targets
-
-
-def _reporter(
-    progress: bool | Callable[[Progress], object],
-) -> Callable[[Progress], object] | None:
-    if callable(progress):
-        return progress
-    if not check.flag("progress", progress):
-        return None
-    from pyodl._progress import ProgressLine
-
-    return ProgressLine().update

@@ -254,11 +254,11 @@ def test_a_tensor_that_is_taken_twice_by_one_layer():
 
 
 @pytest.mark.parametrize(
-    ("layers", "message"),
+    "layers,message",
     [
         ([], "layers is empty"),
         ([Linear(3)], "layer 'linear1': Linear takes a vector"),
-        ([Conv2D(3, 9)], r"layer 'conv2d1': kernel_size is \(9, 9\)"),
+        ([Conv2D(3, 9)], r"layer 'conv2d1': kernel_size spans \(9, 9\)"),
         ([Conv2D(3, 3, name="c"), ReLU(name="c")], "is named 'c', as an earlier layer is"),
         ([ReLU(inputs="nowhere")], "takes 'nowhere'; it may take input"),
         ([Conv2D(3, 1), Add()], "layer 'add1' has 1 inputs; it must have 2"),
@@ -272,7 +272,7 @@ def test_graphs_that_do_not_fit(layers, message):
 
 
 @pytest.mark.parametrize(
-    ("make", "error"),
+    "make,error",
     [
         (lambda: Conv2D(0, 3), ValueError),
         (lambda: Conv2D(4, 3, padding="valid"), ValueError),
@@ -330,6 +330,15 @@ def test_save_and_load_keep_every_bit(tmp_path, arithmetic):
     assert [p.name for p in tmp_path.iterdir()] == ["net.ckpt"]
 
 
+def refusal(path):
+    """Return whether loading a file raises ValueError with the file's name."""
+    try:
+        pyodl.Network.load(path)
+    except ValueError as error:
+        return str(error).startswith(f"{path} is not a pyodl network")
+    return False
+
+
 def test_load_says_what_is_wrong(tmp_path):
     net = branching()
     path = tmp_path / "net.npz"
@@ -347,9 +356,7 @@ def test_load_says_what_is_wrong(tmp_path):
         "damaged": bytes(damaged),
     }.items():
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=re.escape(f"{path} is not a pyodl network")):
-            pyodl.Network.load(path)
-            pytest.fail(name)
+        assert refusal(path), name
 
 
 def test_load_refuses_foreign_and_inconsistent_files(tmp_path):
@@ -379,9 +386,7 @@ def test_load_refuses_foreign_and_inconsistent_files(tmp_path):
     }
     for name, case in cases.items():
         np.savez(path, **case)
-        with pytest.raises(ValueError, match="is not a pyodl network"):
-            pyodl.Network.load(path)
-            pytest.fail(name)
+        assert refusal(path), name
 
 
 def test_a_failed_save_leaves_the_old_file(tmp_path):

@@ -1,4 +1,4 @@
-"""Layers as dictionaries for JSON, and back: what a checkpoint holds of a network's architecture."""
+"""Layers as dictionaries for JSON, and back: what a checkpoint holds of an architecture."""
 
 from dataclasses import MISSING, asdict, fields
 from typing import Any

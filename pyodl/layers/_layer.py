@@ -93,7 +93,7 @@ class Layer:
         return {}
 
     def macs(self, *shapes: Shape) -> int:
-        """Return the multiply-accumulates of one step: forward and both gradients have as many."""
+        """Return the multiply-accumulates of one step; all three steps have as many."""
         return 0
 
     def allocate_output(self, inputs: tuple[ndarray, ...]) -> ndarray:
@@ -102,7 +102,7 @@ class Layer:
         return np.zeros(shape, inputs[0].dtype)
 
     def allocate_input_grads(self, inputs: tuple[ndarray, ...], dy: ndarray) -> tuple[ndarray, ...]:
-        """Return arrays for the inputs' gradients: new ones, or ``dy`` where nothing is computed."""
+        """Return arrays for the inputs' gradients: new, or ``dy`` where nothing is computed."""
         return tuple(np.zeros_like(x) for x in inputs)
 
     def workspace(self, site: Site) -> Any:

@@ -1,0 +1,372 @@
+"""``pyodl train``: a network, its FP32 twin beside it, and what is written about them."""
+
+import argparse
+import json
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import pyodl
+from pyodl import _plot, datasets, device
+from pyodl import arithmetic as arithmetics
+from pyodl._files import whole_file
+from pyodl._progress import ProgressLine
+from pyodl.datasets import Dataset
+from pyodl.device import Device
+from pyodl.models import MODELS
+from pyodl.network import Network
+from pyodl.training import History, Progress, fit
+
+__all__ = ["Job", "prepare", "run"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the bits of a run, beside the network; a checkpoint keeps it."""
+
+    data: str
+    epochs: int
+    lr: float
+    seed: int
+
+    def rate(self, epoch: int) -> float:
+        """Return the learning rate of an epoch: it falls linearly, to 0 after the last."""
+        return self.lr * (1 - epoch / self.epochs)
+
+
+_DEFAULTS = {
+    "resnet8": Settings("digits", epochs=6, lr=0.03, seed=0),
+    "ds_cnn": Settings("keywords", epochs=6, lr=0.02, seed=0),
+    "tiny_cnn": Settings("digits", epochs=10, lr=0.02, seed=0),
+}
+
+
+@dataclass
+class Run:
+    """One network in training."""
+
+    net: Network
+    images_done: int = 0
+    train_loss: list[float] = field(default_factory=list)
+    test_accuracy: list[float] = field(default_factory=list)
+    history: History = field(default_factory=History)
+
+    @property
+    def label(self) -> str:
+        """Name of the arithmetic."""
+        return self.net.arithmetic.name
+
+
+@dataclass
+class Job:
+    """Everything that a training run needs, checked before it begins."""
+
+    model: str
+    settings: Settings
+    main: Run
+    twin: Run | None
+    train: Dataset
+    test: Dataset
+    threads: int | None
+    save: Path | None
+    plot: Path | None
+    json: Path | None
+
+
+class _StoppedError(Exception):
+    """Raised between two updates of a network after Ctrl-C."""
+
+
+def prepare(arguments: argparse.Namespace) -> Job:
+    """Check the arguments, read the data and build the networks.
+
+    Raises
+    ------
+    OSError, ValueError, ImportError
+        If the run is not possible; nothing has been written.
+    """
+    save, plot, out = (_output(arguments, name) for name in ("save", "plot", "json"))
+    if plot is not None:
+        _plot.check(plot)
+    model = arguments.model
+    if arguments.resume is not None:
+        main, settings = _resumed(arguments)
+    else:
+        main, settings = Run(_network(arguments)), _settings(arguments, _DEFAULTS[model])
+    train, test = _data(settings.data, main.net)
+    if arguments.freeze:
+        main.net.freeze(*arguments.freeze)
+    if main.images_done >= settings.epochs * len(train):
+        raise ValueError(
+            f"{arguments.resume} has done its {settings.epochs} epochs; --epochs adds more"
+        )
+    twin = None
+    if not arguments.no_fp32 and arguments.resume is None and main.label != "fp32":
+        twin = Run(MODELS[model](arithmetic="fp32", device=main.net.device, seed=settings.seed))
+        if main.net.frozen:
+            twin.net.freeze(*main.net.frozen)
+    return Job(
+        *(model, settings, main, twin, train, test),
+        arguments.threads,
+        save=save,
+        plot=plot,
+        json=out,
+    )
+
+
+def _output(arguments: argparse.Namespace, name: str) -> Path | None:
+    """Return the path of an option, where a file can be made."""
+    value = getattr(arguments, name)
+    if value is None:
+        return None
+    path = Path(value)
+    if not path.parent.is_dir():
+        raise ValueError(f"--{name} {path}: there is no folder {path.parent}")
+    if path.is_dir():
+        raise ValueError(f"--{name} {path}: it is a folder")
+    return path
+
+
+def _settings(arguments: argparse.Namespace, defaults: Settings) -> Settings:
+    given = {name: getattr(arguments, name) for name in ("data", "epochs", "lr", "seed")}
+    return Settings(
+        **{name: getattr(defaults, name) if v is None else v for name, v in given.items()}
+    )
+
+
+def _device(arguments: argparse.Namespace) -> Device:
+    standard = device.get("pulp-open")
+    return standard if arguments.cores is None else Device(standard.name, arguments.cores)
+
+
+def _network(arguments: argparse.Namespace) -> Network:
+    chosen = arithmetics.get(arguments.arithmetic or "fp16-fp32acc")
+    seed = _settings(arguments, _DEFAULTS[arguments.model]).seed
+    return MODELS[arguments.model](arithmetic=chosen, device=_device(arguments), seed=seed)
+
+
+def _resumed(arguments: argparse.Namespace) -> tuple[Run, Settings]:
+    """Return the network of a checkpoint, and its settings with what the arguments add."""
+    path = arguments.resume
+    net = Network.load(path)
+    notes = net.notes
+    try:
+        if notes["model"] != arguments.model or net.layers != MODELS[arguments.model]().layers:
+            raise ValueError(f"{path} is a checkpoint of {notes['model']}, not {arguments.model}")
+        settings = Settings(**{name: notes[name] for name in ("data", "epochs", "lr", "seed")})
+        run = Run(net, notes["images_done"], notes["train_loss"], notes["test_accuracy"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no checkpoint that pyodl train wrote") from error
+    fixed = {
+        "arithmetic": net.arithmetic.name,
+        "cores": net.device.cores,
+        "seed": settings.seed,
+        "data": settings.data,
+    }
+    for name, value in fixed.items():
+        if getattr(arguments, name) not in (None, value):
+            raise ValueError(f"--{name} is {getattr(arguments, name)}, but {path} has {value}")
+    return run, _settings(arguments, settings)
+
+
+def _data(spec: str, net: Network) -> tuple[Dataset, Dataset]:
+    """Return the sets to train and to test on, which the network can take."""
+    if spec == "digits" and net.input_shape[0] in (1, 3):
+        train, test = datasets.digits(_image(net.input_shape)).split()
+    else:
+        train, test = datasets.load(spec)
+    shape, classes = train.images.shape[1:], len(train.classes)
+    if shape != net.input_shape or (classes,) != net.output_shape:
+        raise ValueError(
+            f"--data {spec} has images of shape {shape} in {classes} classes; the network takes "
+            f"{net.input_shape} and has {net.output_shape[0]} classes"
+        )
+    return train, test
+
+
+def _image(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    channels, height, width = shape
+    return channels, height, width
+
+
+def run(job: Job) -> int:
+    """Train, and print and write the results; return the exit status.
+
+    Raises
+    ------
+    OSError
+        If a result cannot be written.
+    """
+    _print_head(job)
+    with _interruptible() as interrupted, ThreadPoolExecutor(1) as beside:
+        twin = beside.submit(_train, job, job.twin, interrupted) if job.twin else None
+        try:
+            _train(job, job.main, interrupted)
+            if twin is not None:
+                twin.result()
+        except _StoppedError:
+            _save(job)
+            _print_stopped(job)
+            return 1
+        finally:
+            interrupted.set()  # whatever went wrong here ends the twin too
+    _print_results(job)
+    if job.json is not None:
+        with whole_file(job.json) as file:
+            file.write(json.dumps(_results(job), indent=2, allow_nan=False).encode() + b"\n")
+    if job.plot is not None:
+        _plot.write(job.plot, job.model, job.settings, [r for r in (job.main, job.twin) if r])
+    return 0
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """Give an event that Ctrl-C sets; a second Ctrl-C is not held back."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def stop(*_: object) -> None:
+        event.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _train(job: Job, run: Run, interrupted: threading.Event) -> None:
+    """Train one network; raise `_StoppedError` between two updates if there was an interruption."""
+    alone = run is job.main
+    line = ProgressLine(f"{run.label:<12}" if job.twin else run.label)
+    total = len(job.train)
+
+    def progress(state: Progress) -> None:
+        run.images_done = state.epoch * total + state.image
+        if alone:
+            line.update(state)
+        if interrupted.is_set() and run.images_done < job.settings.epochs * total:
+            if alone:
+                line.abandon()
+            raise _StoppedError
+
+    def end_epoch(net: Network, history: History) -> None:
+        run.train_loss.append(history.train_loss[-1])
+        run.test_accuracy.append(history.validation_accuracy[-1])
+        if alone:
+            line.end_epoch(net, history)
+            _save(job)
+
+    run.history = fit(
+        run.net,
+        job.train.images,
+        job.train.labels,
+        epochs=job.settings.epochs,
+        lr=job.settings.rate,
+        seed=job.settings.seed,
+        validation=(job.test.images, job.test.labels),
+        callbacks=[end_epoch],
+        progress=progress,
+        first_image=run.images_done,
+        num_threads=job.threads,
+    )
+
+
+def _save(job: Job) -> None:
+    """Write the checkpoint, if one is wanted."""
+    if job.save is None:
+        return
+    settings, main = job.settings, job.main
+    main.net.notes = {
+        "model": job.model,
+        "data": settings.data,
+        "epochs": settings.epochs,
+        "lr": settings.lr,
+        "seed": settings.seed,
+        "images_done": main.images_done,
+        "train_loss": [_number(value) for value in main.train_loss],
+        "test_accuracy": main.test_accuracy,
+    }
+    main.net.save(job.save)
+
+
+def _number(value: float) -> float | None:
+    """Return a number that JSON has; a loss may be infinite or NaN."""
+    return value if isfinite(value) else None
+
+
+def _macs(net: Network) -> int:
+    return sum(sum(steps.values()) for steps in net.macs().values())
+
+
+def _results(job: Job) -> dict[str, Any]:
+    main, twin = job.main, job.twin
+    fp32 = main if main.label == "fp32" else twin
+    return {
+        "model": job.model,
+        "arithmetic": main.label,
+        "epochs": job.settings.epochs,
+        "seed": job.settings.seed,
+        "train_loss": [_number(value) for value in main.train_loss],
+        "test_accuracy": main.test_accuracy[-1],
+        "fp32_test_accuracy": fp32.test_accuracy[-1] if fp32 else None,
+        "seconds_per_step": main.history.seconds_per_step,
+        "data": job.settings.data,
+        "lr": job.settings.lr,
+        "cores": main.net.device.cores,
+        "frozen": list(main.net.frozen),
+        "macs_per_step": _macs(main.net),
+        "test_accuracy_by_epoch": main.test_accuracy,
+        "fp32_train_loss": [_number(value) for value in fp32.train_loss] if fp32 else None,
+        "fp32_test_accuracy_by_epoch": fp32.test_accuracy if fp32 else None,
+        "fp32_seconds_per_step": fp32.history.seconds_per_step if fp32 else None,
+        "version": pyodl.__version__,
+    }
+
+
+def _print_head(job: Job) -> None:
+    net = job.main.net
+    count = sum(array.size for array in net.parameters().values())
+    print(f"{job.model}: {count:,} parameters, {_macs(net):,} multiply-accumulates a training step")
+    print(f"{job.settings.data}: {len(job.train):,} images to train on, {len(job.test):,} held out")
+    print(f"{net.arithmetic.name} on {net.device.name}, {net.device.cores} cores", end="")
+    print("; fp32 beside it" if job.twin else "", flush=True)
+
+
+def _print_results(job: Job) -> None:
+    runs: list[Run] = [r for r in (job.main, job.twin) if r]
+    for r in runs:
+        milliseconds = 1e3 * r.history.seconds_per_step
+        print(
+            f"{r.label:<12}  held-out accuracy {r.test_accuracy[-1]:.4f}  "
+            f"{milliseconds:.2f} ms a step"
+        )
+        if r.train_loss and not isfinite(r.train_loss[-1]):
+            print(
+                f"pyodl: the loss in {r.label} is not finite; a smaller --lr may help",
+                file=sys.stderr,
+            )
+    if job.twin:
+        difference = job.main.test_accuracy[-1] - job.twin.test_accuracy[-1]
+        print(f"{'difference':<12}  {difference:+.4f}")
+    if job.save:
+        print(f"saved to {job.save}")
+
+
+def _print_stopped(job: Job) -> None:
+    epoch, image = divmod(job.main.images_done, len(job.train))
+    text = f"interrupted after {epoch} epochs and {image} images"
+    if job.save:
+        text += f"; pyodl train {job.model} --resume {job.save} goes on"
+    print(f"pyodl: {text}", file=sys.stderr)
