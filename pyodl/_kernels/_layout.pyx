@@ -17,7 +17,8 @@ cdef extern from "include/widen.h" nogil:
     int32_t has_nonfinite(int, const void *, int64_t) noexcept
     void widen_row(int, const void *, int64_t, int64_t, float *, int64_t, int64_t) noexcept
     void widen_transposed(
-        int, const void *, int64_t, int64_t, float *, int64_t, int64_t, int64_t) noexcept
+        int, const void *, int64_t, int64_t, float *, int64_t, int64_t, int64_t, int64_t, int64_t,
+        int64_t) noexcept
 
 
 cdef enum:
@@ -116,26 +117,24 @@ cdef inline void walk_cores(const Arguments *args, bint widens, int num_threads)
             walk_rows(args, widens, block.start, block.stop)
 
 
-cdef void transpose_rows(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
-    """Widen rows ``start`` to ``stop`` of each matrix (the inner two dimensions), transposed."""
-    cdef Walk w = walk_of(args)
-    cdef Place place
-    cdef int64_t matrix
-    for matrix in range(w.size[0] * w.size[1] * w.size[2]):
-        place = place_of(args, &w, matrix * w.size[3])
-        widen_transposed(storage_format(args.arithmetic), args.arrays[0], place.source + start,
-                         w.source[4], <float *>args.arrays[1] + place.target + start * w.target[3],
-                         w.target[3], stop - start, w.size[4])
-
-
 cdef void transpose_cores(const Arguments *args, int num_threads) noexcept nogil:
-    """Widen transposed matrices, split over their rows."""
+    """Widen matrices transposed, split over their rows.
+
+    Rows are dimensions 2 and 3, one run of neighbours in the source; columns are dimension 4.
+    """
     cdef int core
     cdef Block block
-    for core in prange(args.cores, num_threads=num_threads, use_threads_if=num_threads > 1,
-                       schedule="static"):
-        block = core_block(core, args.cores, args.sizes[3])
-        transpose_rows(args, block.start, block.stop)
+    cdef Walk w = walk_of(args)
+    cdef Place place
+    cdef int64_t matrix, rows = w.size[2] * w.size[3]
+    for matrix in range(w.size[0] * w.size[1]):
+        place = place_of(args, &w, matrix * rows)
+        for core in prange(args.cores, num_threads=num_threads, use_threads_if=num_threads > 1,
+                           schedule="static"):
+            block = core_block(core, args.cores, rows)
+            widen_transposed(storage_format(args.arithmetic), args.arrays[0], place.source,
+                             w.source[4], <float *>args.arrays[1] + place.target, w.size[3],
+                             w.target[3], w.target[2], block.start, block.stop, w.size[4])
 
 
 cdef void copy(const Arguments *args, int num_threads) noexcept nogil:
@@ -153,7 +152,8 @@ cdef void widen(const Arguments *args, int num_threads) noexcept nogil:
     cdef Walk w = walk_of(args)
     if args.arrays[2] != NULL and (<const int32_t *>args.arrays[2])[0] == 0:
         return
-    if w.source[3] == 1 and w.target[4] == 1 and w.source[4] != 1:
+    cdef bint one_run = w.source[3] == 1 and (w.size[2] == 1 or w.source[2] == w.size[3])
+    if one_run and w.target[4] == 1 and w.source[4] != 1:
         transpose_cores(args, num_threads)
     else:
         walk_cores(args, True, num_threads)

@@ -44,21 +44,32 @@ static inline void widen_row(int format, const void *x, int64_t first, int64_t s
     }
 }
 
-/* A matrix whose rows are neighbours in the source and whose columns are neighbours in the target:
- * widened along the one, copied along the other, in blocks that stay in the L1 cache. */
+/* Matrix rows [start, stop) that are neighbours in the source, with columns that are neighbours in
+ * the target: widened along the one, copied along the other, in blocks that stay in the L1 cache.
+ * In the target, every `inner` rows lie row_stride apart, and such groups group_stride. */
 static inline void widen_transposed(int format, const void *x, int64_t first, int64_t column_stride,
-                                    float *out, int64_t row_stride, int64_t rows, int64_t columns) {
+                                    float *out, int64_t inner, int64_t row_stride,
+                                    int64_t group_stride, int64_t start, int64_t stop,
+                                    int64_t columns) {
     enum { ACROSS = 16, ALONG = 64 };
     float block[ACROSS][ALONG];
-    for (int64_t c = 0; c < columns; c += ACROSS) {
-        const int64_t across = columns - c < ACROSS ? columns - c : ACROSS;
-        for (int64_t r = 0; r < rows; r += ALONG) {
-            const int64_t along = rows - r < ALONG ? rows - r : ALONG;
+    for (int64_t r = start; r < stop; r += ALONG) {
+        const int64_t along = stop - r < ALONG ? stop - r : ALONG;
+        for (int64_t c = 0; c < columns; c += ACROSS) {
+            const int64_t across = columns - c < ACROSS ? columns - c : ACROSS;
             for (int64_t j = 0; j < across; j++)
                 widen_values(format, x, first + (c + j) * column_stride + r, block[j], along);
-            for (int64_t i = 0; i < along; i++)
+            int64_t in_group = r % inner;
+            float *row = out + r / inner * group_stride + in_group * row_stride + c;
+            for (int64_t i = 0; i < along; i++) {
                 for (int64_t j = 0; j < across; j++)
-                    out[(r + i) * row_stride + c + j] = block[j][i];
+                    row[j] = block[j][i];
+                row += row_stride;
+                if (++in_group == inner) {
+                    in_group = 0;
+                    row += group_stride - inner * row_stride;
+                }
+            }
         }
     }
 }
