@@ -366,7 +366,10 @@ def _print_results(job: Job) -> None:
 
 def _print_stopped(job: Job) -> None:
     epoch, image = divmod(job.main.images_done, len(job.train))
-    text = f"interrupted after {epoch} epochs and {image} images"
-    if job.save:
+    if epoch == job.settings.epochs:
+        text = f"interrupted while fp32 was training; {job.main.label} had ended"
+    else:
+        text = f"interrupted after {epoch} epochs and {image} images"
+    if job.save and epoch < job.settings.epochs:
         text += f"; pyodl train {job.model} --resume {job.save} goes on"
     print(f"pyodl: {text}", file=sys.stderr)
