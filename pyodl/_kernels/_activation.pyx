@@ -18,15 +18,17 @@ cdef enum:
 
 
 # x > 0 as integers: the bits lie above +0 and not above infinity, and the difference wraps round
-# for zero. The loops only select bits, so that they vectorise and keep every NaN of dy.
+# for zero. dy is read in any case and masked, so that the loops vectorise and keep its NaNs' bits.
 
 cdef void select16(
     const uint16_t *x, const uint16_t *dy, uint16_t *out, uint16_t infinity, int64_t start,
     int64_t stop
 ) noexcept nogil:
     cdef int64_t i
+    cdef uint16_t positive
     for i in range(start, stop):
-        out[i] = dy[i] if <uint16_t>(x[i] - 1) < infinity else 0
+        positive = <uint16_t>(x[i] - 1) < infinity
+        out[i] = dy[i] & <uint16_t>-positive
 
 
 cdef void select32(
@@ -34,8 +36,10 @@ cdef void select32(
     int64_t stop
 ) noexcept nogil:
     cdef int64_t i
+    cdef uint32_t positive
     for i in range(start, stop):
-        out[i] = dy[i] if x[i] - 1 < infinity else 0
+        positive = x[i] - 1 < infinity
+        out[i] = dy[i] & -positive
 
 
 cdef void relu(const Arguments *args, int num_threads) noexcept nogil:
