@@ -1,10 +1,10 @@
 /* expf and logf, correctly rounded for every binary32, with no call to the host's libm.
  *
- * Both are evaluated as high + low in binary64 and rounded once to binary32. The error of high + low
- * is about 2^-59 of the result, and below 2^-64 for logf. The nearest that an exact value comes to a
- * tie is 2^-52.6 of it for expf and 2^-57.8 for logf (of 1.3e23, where 2^-64 is 2^-69 of it);
- * tools/transcendental.py compares every argument. Only +, - and * of binary64 occur, each rounded
- * as IEEE 754 says, so that the bits are the same on every host.
+ * Both are evaluated as high + low in binary64 and rounded once to binary32. The error of
+ * high + low is about 2^-59 of the result, and below 2^-64 for logf. The nearest that an exact value
+ * comes to a tie is 2^-52.6 of it for expf and 2^-57.8 for logf (of 1.3e23, where 2^-64 is 2^-69 of
+ * it); tools/transcendental.py compares every argument. Only +, - and * of binary64 occur, each
+ * rounded as IEEE 754 says, so that the bits are the same on every host.
  */
 #ifndef PYODL_TRANSCENDENTAL_H
 #define PYODL_TRANSCENDENTAL_H
