@@ -93,7 +93,7 @@ def _dtype(name: str) -> np.dtype[Any]:
     if name != "bfloat16":
         return np.dtype(name)
     try:
-        from ml_dtypes import bfloat16
+        from ml_dtypes import bfloat16  # noqa: PLC0415 - optional
     except ImportError as error:
         raise ImportError(
             "bfloat16 needs the package ml_dtypes: pip install 'pyodl[bfloat16]'"
@@ -250,7 +250,8 @@ def round_to(x: ArrayLike, format: str | Format) -> NDArray[Any]:
     array = np.asarray(x)
     if array.dtype.kind not in "iu" and array.dtype.name not in (*FORMATS, "float64"):
         raise TypeError(
-            f"x has dtype {array.dtype}; it must be integers, float64 or one of {', '.join(FORMATS)}"
+            f"x has dtype {array.dtype}; "
+            f"it must be integers, float64 or one of {', '.join(FORMATS)}"
         )
     values = np.ascontiguousarray(_exact(array))
     out = np.empty(array.shape, target.dtype)
