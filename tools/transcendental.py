@@ -1,6 +1,7 @@
 """Tables and proof of include/transcendental.h.
 
-``tables`` prints the constants of the header, ``check`` tests the kernels: it compares expf and logf with the correctly rounded value for every binary32 (or every
+``tables`` prints the constants of the header. ``check`` compares expf and logf of the kernels with
+the correctly rounded value for every binary32 (or every
 ``--step``-th one). NumPy's binary64 function decides where it is at least 2**-48 away from a tie
 between two binary32 numbers, far more than its error; mpmath decides the rest.
 
