@@ -50,7 +50,7 @@ def write(path: Path, model: str, settings: "Settings", runs: Sequence["Run"]) -
     left, right = figure.subplots(1, 2)
     for axes, title in ((left, "Training loss"), (right, "Held-out accuracy")):
         _style(axes, title)
-    for run, colour, width in zip(runs, _COLOURS, (3.2, 1.3), strict=False):  # the thin one on top
+    for run, colour, width in zip(runs, _COLOURS, (2.8, 1.2), strict=False):  # the thin one on top
         line = {"color": colour, "linewidth": width, "solid_capstyle": "round"}
         left.plot(*_smoothed(run), **line)
         epochs = np.arange(len(run.test_accuracy)) + 1

@@ -37,13 +37,16 @@ class Settings:
     seed: int
 
     def rate(self, epoch: int) -> float:
-        """Return the learning rate of an epoch: it falls linearly, to 0 after the last."""
-        return self.lr * (1 - epoch / self.epochs)
+        """Return the learning rate of an epoch: it falls as a parabola, to 0 after the last.
+
+        With batches of one image it is the small rates at the end that steady the accuracy.
+        """
+        return self.lr * (1 - epoch / self.epochs) ** 2
 
 
 _DEFAULTS = {
-    "resnet8": Settings("digits", epochs=6, lr=0.03, seed=0),
-    "ds_cnn": Settings("keywords", epochs=6, lr=0.02, seed=0),
+    "resnet8": Settings("digits", epochs=6, lr=0.04, seed=0),
+    "ds_cnn": Settings("keywords", epochs=8, lr=0.02, seed=0),
     "tiny_cnn": Settings("digits", epochs=10, lr=0.02, seed=0),
 }
 
