@@ -186,8 +186,8 @@ def keywords() -> Dataset:
     Returns
     -------
     Dataset
-        Images of shape (1728, 1, 49, 10): frames by coefficients of `mfcc`. The groups are the 24
-        voices, each of which says every class six times.
+        Images of shape (1728, 1, 49, 10): frames by coefficients of `mfcc`. The groups are the
+        twelve voices, each of which says every class twelve times.
 
     Notes
     -----

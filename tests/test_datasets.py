@@ -141,9 +141,9 @@ class TestPackaged:
         assert data.images.shape == (1728, 1, 49, 10)
         assert data.classes == (*WORDS, "silence", "unknown")
         assert data.groups is not None
-        counts = np.zeros((12, 24), int)
+        counts = np.zeros((12, 12), int)
         np.add.at(counts, (data.labels, data.groups), 1)
-        assert (counts == 6).all()
+        assert (counts == 12).all()
 
     def test_keywords_are_standardised_and_distinct(self) -> None:
         data = keywords()

@@ -28,38 +28,27 @@ Waveform = NDArray[np.float64]
 
 OUTPUT = ROOT / "pyodl" / "data" / "keywords.npz"
 SEED = 20250
-TAKES = 6
+TAKES = 12
 RATE = 16000
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 CLASSES = (*WORDS, "silence", "unknown")
 # Ten of the other words of Speech Commands.
 OTHERS = ["bed", "bird", "cat", "dog", "happy", "house", "marvin", "sheila", "tree", "wow"]
-# Accents of English with speakers' variants: men, women, old, young and two whisperers.
+# Accents of English with speakers' variants, men and women. More voices with fewer takes each, or
+# whisperers, take plain SGD many more epochs to learn.
 VOICES = [
     "en-us+m1",
     "en-us+f2",
     "en-us+m3",
-    "en-us+anika",
-    "en-us+john",
     "en-us+linda",
     "en-us-nyc+m4",
-    "en-us-nyc+f4",
-    "en+m2",
-    "en+f1",
     "en+m7",
+    "en+f1",
     "en+steph",
-    "en+grandpa",
-    "en-gb-scotland+m5",
     "en-gb-scotland+f3",
     "en-gb-x-rp+m6",
-    "en-gb-x-rp+f5",
-    "en-gb-x-rp+whisper",
-    "en-gb-x-gbclan+m8",
-    "en-gb-x-gbclan+aunty",
-    "en-gb-x-gbcwmd+michael",
     "en-gb-x-gbcwmd+shelby",
     "en-029+max",
-    "en-029+whisperf",
 ]
 
 
@@ -102,7 +91,7 @@ def example(label: int, voice: int, take: int) -> NDArray[np.int16]:
     name = CLASSES[label]
     if name != "silence":
         text = name if name != "unknown" else str(rng.choice(OTHERS))
-        speed, pitch = int(rng.integers(130, 181)), int(rng.integers(30, 71))
+        speed, pitch = int(rng.integers(140, 176)), int(rng.integers(40, 61))
         word = speak(text, VOICES[voice], speed, pitch)[:RATE]
         # The middle of the word lies near the middle of the second, give or take 0.05 s.
         start = (RATE - word.size) // 2 + int(rng.integers(-RATE // 20, RATE // 20 + 1))
