@@ -41,6 +41,7 @@ __all__ = [
     "KERNELS",
     "LANES",
     "Operation",
+    "PEAK_MACS",
     "ROWS",
     "Program",
     "available_isas",
@@ -83,6 +84,7 @@ for _module in _LOADED.values():
     KERNELS |= _module.KERNELS
 LANES: int = _LOADED["_contraction"].LANES  # outputs in one register
 ROWS: tuple[int, int, int] = _LOADED["_contraction"].ROWS  # of a tile 1, 2 or 3 registers wide
+PEAK_MACS: int = _LOADED["_peak"].PEAK_MACS  # multiply-adds of one round of "fma_peak"
 
 
 def bind(
