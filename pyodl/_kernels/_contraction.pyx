@@ -6,17 +6,15 @@ lays out once (``pyodl.primitives._lowering``).
 """
 
 from cython.parallel cimport prange
-from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t
 
 from pyodl._kernels._capsule cimport kernel_capsule
 from pyodl._kernels._tile cimport (
-    LEFT_OUT, MAX_LANES, MAX_REGISTERS, MAX_ROWS, PYODL_LANES, PYODL_ROWS_1, PYODL_ROWS_2,
-    PYODL_ROWS_3, SKIPPED_IN_A, SKIPPED_IN_B, Contraction, Segment, compute_tile, in_doubt,
-    may_reach_negative_zero, store_register, sum_without_padding,
+    LEFT_OUT, MAX_LANES, MAX_REGISTERS, MAX_ROWS, MULTIPLIED, PYODL_LANES, PYODL_ROWS_1,
+    PYODL_ROWS_2, PYODL_ROWS_3, SKIPPED_IN_B, Contraction, Segment, compute_tile, in_doubt,
+    is_whole, may_reach_negative_zero, store_four_rows, store_register, sum_without_padding,
 )
-from pyodl._kernels._types cimport (
-    Arguments, float_bits, storage_format,
-)
+from pyodl._kernels._types cimport Arguments, PYODL_FLOAT32, float_bits, storage_format
 
 
 # A register of columns; its segments are those of its lanes that are outputs. `padded`: whether a
@@ -58,45 +56,83 @@ cdef inline int32_t has_negative_zero(
     return 0
 
 
+cdef int32_t look_again(
+    const Arguments *args, const Contraction *c, const Tile *tile, const int32_t *a_row,
+    float *values
+) noexcept nogil:
+    """Mend what skipped padding changes in a tile; return whether a result is in doubt."""
+    cdef const Register *registers = <const Register *>args.arrays[6] + tile.first_register
+    cdef const Segment *segments
+    cdef const uint8_t *real = <const uint8_t *>args.arrays[9]
+    cdef int step = <int>args.sizes[2]
+    cdef int padding = <int>args.sizes[4]
+    cdef bint everything = args.arrays[11] != NULL and (<const int32_t *>args.arrays[11])[0] != 0
+    cdef int64_t i, j
+    cdef int32_t doubt = 0
+    cdef float *result
+    if padding == MULTIPLIED or not (may_reach_negative_zero(step) or
+                                     (everything and padding != LEFT_OUT)):
+        return 0
+    for i in range(tile.rows):
+        for j in range(tile.registers):
+            result = values + (i * tile.registers + j) * PYODL_LANES
+            segments = <const Segment *>args.arrays[7] + registers[j].first_segment
+            if padding == LEFT_OUT:
+                doubt |= has_negative_zero(&registers[j], segments, result)
+            elif registers[j].padded:
+                skip_padding(c, step, real, padding == SKIPPED_IN_B, everything, a_row[i],
+                             &registers[j], segments, result)
+    return doubt
+
+
+cdef void store_tile(const Arguments *args, const Tile *tile, const float *values) noexcept nogil:
+    """Round a tile to the storage format and store it, four rows at a time where they allow it."""
+    cdef const int32_t *out_rows = <const int32_t *>args.arrays[5] + tile.first_row
+    cdef const Register *registers = <const Register *>args.arrays[6] + tile.first_register
+    cdef const Segment *segments
+    cdef int format = storage_format(args.arithmetic)
+    cdef int64_t lane_stride = args.sizes[3]
+    cdef int64_t i, j, row_size = tile.registers * PYODL_LANES
+    cdef const float *rows[4]
+    cdef bint by_fours
+    for j in range(tile.registers):
+        segments = <const Segment *>args.arrays[7] + registers[j].first_segment
+        by_fours = (lane_stride != 1 and format != PYODL_FLOAT32
+                    and is_whole(segments, registers[j].segments))
+        i = 0
+        while i < tile.rows:
+            rows[0] = values + i * row_size + j * PYODL_LANES
+            if by_fours and i + 4 <= tile.rows and out_rows[i + 3] == out_rows[i] + 3:
+                rows[1] = rows[0] + row_size
+                rows[2] = rows[1] + row_size
+                rows[3] = rows[2] + row_size
+                store_four_rows(format, <uint16_t *>args.arrays[10],
+                                out_rows[i] + segments.out, lane_stride, rows)
+                i += 4
+            else:
+                store_register(format, args.arrays[10], out_rows[i], lane_stride, segments,
+                               registers[j].segments, rows[0])
+                i += 1
+
+
 cdef int32_t run_tile(
     const Arguments *args, const Contraction *c, const Tile *tile
 ) noexcept nogil:
     """Compute and store one tile; return whether a result is in doubt (`LEFT_OUT`)."""
-    cdef const int32_t *a_rows = <const int32_t *>args.arrays[2]
-    cdef const int32_t *out_rows = <const int32_t *>args.arrays[5]
+    cdef const int32_t *a_rows = <const int32_t *>args.arrays[2] + tile.first_row
     cdef const Register *registers = <const Register *>args.arrays[6] + tile.first_register
-    cdef const Segment *all_segments = <const Segment *>args.arrays[7]
-    cdef const Segment *segments
-    cdef const uint8_t *real = <const uint8_t *>args.arrays[9]
-    cdef int step = <int>args.sizes[2]
-    cdef int64_t lane_stride = args.sizes[3]
-    cdef int padding = <int>args.sizes[4]
-    cdef bint everything = args.arrays[11] != NULL and (<const int32_t *>args.arrays[11])[0] != 0
-    cdef int format = storage_format(args.arithmetic)
     cdef int32_t a_row[MAX_ROWS]
     cdef int32_t b_column[MAX_REGISTERS]
     cdef float values[24 * MAX_LANES]
-    cdef float *result
-    cdef int64_t i, j
-    cdef int32_t doubt = 0
-    cdef bint recheck = padding in (SKIPPED_IN_A, SKIPPED_IN_B) and (
-        everything or may_reach_negative_zero(step))
+    cdef int64_t i
+    cdef int32_t doubt
     for i in range(MAX_ROWS):
-        a_row[i] = a_rows[tile.first_row + min(i, tile.rows - 1)]
-    for j in range(tile.registers):
-        b_column[j] = registers[j].b_column
-    compute_tile(c, step, tile.order, tile.registers, a_row, b_column, values)
-    for i in range(tile.rows):
-        for j in range(tile.registers):
-            result = values + (i * tile.registers + j) * PYODL_LANES
-            segments = all_segments + registers[j].first_segment
-            if recheck and registers[j].padded:
-                skip_padding(c, step, real, padding == SKIPPED_IN_B, everything,
-                             a_row[i], &registers[j], segments, result)
-            elif padding == LEFT_OUT and may_reach_negative_zero(step):
-                doubt |= has_negative_zero(&registers[j], segments, result)
-            store_register(format, args.arrays[10], out_rows[tile.first_row + i], lane_stride,
-                           segments, registers[j].segments, result)
+        a_row[i] = a_rows[min(i, tile.rows - 1)]
+    for i in range(tile.registers):
+        b_column[i] = registers[i].b_column
+    compute_tile(c, <int>args.sizes[2], tile.order, tile.registers, a_row, b_column, values)
+    doubt = look_again(args, c, tile, a_row, values)
+    store_tile(args, tile, values)
     return doubt
 
 

@@ -6,7 +6,7 @@ from libc.stdint cimport int64_t
 from pyodl._kernels._capsule cimport kernel_capsule
 from pyodl._kernels._team cimport Block, core_block
 from pyodl._kernels._types cimport (
-    Arguments, PYODL_FLOAT32, add, load, load_value, storage_format, store_value,
+    Arguments, PYODL_FLOAT32, load_value, storage_format,
 )
 
 
@@ -67,35 +67,8 @@ cdef void sgd(const Arguments *args, int num_threads) noexcept nogil:
         scaled_add(args.arithmetic, -args.scalars[0], g, w, w, block.start, block.stop)
 
 
-cdef void bias_grad(const Arguments *args, int num_threads) noexcept nogil:
-    """Sum dy over output pixels, in order. Arrays: dy, db.
-
-    Sizes: channels, pixels, stride of a channel, stride of a pixel. Split over channels.
-    """
-    cdef int core, arithmetic = args.arithmetic
-    cdef int64_t channel
-    cdef Block block
-    for core in prange(args.cores, num_threads=num_threads, use_threads_if=num_threads > 1,
-                       schedule="static"):
-        block = core_block(core, args.cores, args.sizes[0])
-        for channel in range(block.start, block.stop):
-            store_value(storage_format(arithmetic), args.arrays[1], channel,
-                        pixel_sum(args, channel))
-
-
-cdef inline float pixel_sum(const Arguments *args, int64_t channel) noexcept nogil:
-    cdef int64_t pixel
-    cdef float total = 0.0
-    for pixel in range(args.sizes[1]):
-        total = add(args.arithmetic, total, load(
-            args.arithmetic, args.arrays[0],
-            channel * args.sizes[2] + pixel * args.sizes[3]))
-    return total
-
-
 KERNELS = {
     "add": kernel_capsule(add_tensors),
     "add_bias": kernel_capsule(add_bias),
-    "bias_grad": kernel_capsule(bias_grad),
     "sgd": kernel_capsule(sgd),
 }

@@ -1,6 +1,6 @@
 """Register tiles and what looks at them afterwards, for the kernels that contract."""
 
-from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t
 
 from pyodl._kernels._types cimport float_bits
 
@@ -23,6 +23,8 @@ cdef extern from "include/tile.h" nogil:
         int32_t lane
         int32_t count
         int32_t out
+    bint is_whole(const Segment *, int64_t) noexcept
+    void store_four_rows(int, uint16_t *, int64_t, int64_t, const float *const *) noexcept
     void store_register(
         int, void *, int64_t, int64_t, const Segment *, int64_t, const float *) noexcept
     void compute_tile(

@@ -1,6 +1,7 @@
 """What all layers with a weight and a bias share."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy import ndarray
@@ -9,7 +10,8 @@ from pyodl._kernels import Operation
 from pyodl.layers._layer import Layer, Shape, Site
 from pyodl.primitives import _check as check
 from pyodl.primitives._orders import MATMUL_KERNELS
-from pyodl.primitives.elementwise import bind_add_bias, bind_bias_grad
+from pyodl.primitives._staging import Stager
+from pyodl.primitives.elementwise import bind_add_bias
 
 __all__ = ["Weighted"]
 
@@ -44,6 +46,18 @@ class Weighted(Layer):
         """Return the shape of the weight for an input of ``shape``; output channels first."""
         raise NotImplementedError
 
+    def workspace(self, site: Site) -> Any:
+        return Stager(site.arithmetic, site.cores)
+
+    def how(self, site: Site) -> dict[str, Any]:
+        """Return what the bindings of matrix products take besides their arrays."""
+        return {
+            "arithmetic": site.arithmetic,
+            "kernel": self.kernel,
+            "cores": site.cores,
+            "stager": site.workspace,
+        }
+
     def bind_forward(self, site: Site, w: ndarray) -> list[Operation]:
         """Bind the output without bias."""
         raise NotImplementedError
@@ -54,6 +68,10 @@ class Weighted(Layer):
 
     def bind_input_grad(self, site: Site, w: ndarray, dy: ndarray, dx: ndarray) -> list[Operation]:
         """Bind the input's gradient."""
+        raise NotImplementedError
+
+    def bind_bias_grad(self, site: Site, dy: ndarray, db: ndarray) -> list[Operation]:
+        """Bind the bias's gradient."""
         raise NotImplementedError
 
     def parameter_shapes(self, *shapes: Shape) -> dict[str, Shape]:
@@ -81,8 +99,7 @@ class Weighted(Layer):
     ) -> list[Operation]:
         operations = self.bind_weight_grad(site, dy, grads["weight"])
         if self.bias:
-            db = grads["bias"]
-            operations.append(bind_bias_grad(dy, db, "CHW", site.arithmetic, site.cores))
+            operations += self.bind_bias_grad(site, dy, grads["bias"])
         return operations
 
     def input_grads(self, site: Site, dy: ndarray, grads: tuple[ndarray, ...]) -> list[Operation]:

@@ -12,6 +12,7 @@ from pyodl.primitives import _check as check
 from pyodl.primitives._convolution import BoundConvolution
 from pyodl.primitives._depthwise import BoundDepthwise
 from pyodl.primitives._geometry import Convolution
+from pyodl.primitives._matmul import bind_pixel_sums
 from pyodl.primitives.pointwise import (
     bind_pointwise_forward,
     bind_pointwise_input_grad,
@@ -126,6 +127,10 @@ class Conv2D(Weighted):
         bound: BoundConvolution = site.workspace
         return bound.weight_grad(site.inputs[0], dy, dw)
 
+    def bind_bias_grad(self, site: Site, dy: ndarray, db: ndarray) -> list[Operation]:
+        bound: BoundConvolution = site.workspace
+        return bound.bias_grad(dy, db)
+
     def bind_input_grad(self, site: Site, w: ndarray, dy: ndarray, dx: ndarray) -> list[Operation]:
         bound: BoundConvolution = site.workspace
         return bound.input_grad(w, dy, dx)
@@ -187,6 +192,10 @@ class DepthwiseConv2D(Weighted):
         bound: BoundDepthwise = site.workspace
         return bound.weight_grad(site.inputs[0], dy, dw)
 
+    def bind_bias_grad(self, site: Site, dy: ndarray, db: ndarray) -> list[Operation]:
+        bound: BoundDepthwise = site.workspace
+        return bound.bias_grad(dy, db)
+
     def bind_input_grad(self, site: Site, w: ndarray, dy: ndarray, dx: ndarray) -> list[Operation]:
         bound: BoundDepthwise = site.workspace
         return bound.input_grad(w, dy, dx)
@@ -225,12 +234,13 @@ class PointwiseConv2D(Weighted):
         return self.out_channels * int(np.prod(shapes[0]))
 
     def bind_forward(self, site: Site, w: ndarray) -> list[Operation]:
-        how = (site.arithmetic, self.kernel, site.cores)
-        return bind_pointwise_forward(site.inputs[0], w, site.output, *how)
+        return bind_pointwise_forward(site.inputs[0], w, site.output, **self.how(site))
 
     def bind_weight_grad(self, site: Site, dy: ndarray, dw: ndarray) -> list[Operation]:
-        how = (site.arithmetic, self.kernel, site.cores)
-        return bind_pointwise_weight_grad(site.inputs[0], dy, dw, *how)
+        return bind_pointwise_weight_grad(site.inputs[0], dy, dw, **self.how(site))
+
+    def bind_bias_grad(self, site: Site, dy: ndarray, db: ndarray) -> list[Operation]:
+        return bind_pixel_sums(dy, db, "CHW", site.workspace)
 
     def bind_input_grad(self, site: Site, w: ndarray, dy: ndarray, dx: ndarray) -> list[Operation]:
-        return bind_pointwise_input_grad(w, dy, dx, site.arithmetic, self.kernel, site.cores)
+        return bind_pointwise_input_grad(w, dy, dx, **self.how(site))

@@ -8,6 +8,7 @@ from pyodl._kernels import Operation
 from pyodl.layers._layer import Shape, Site
 from pyodl.layers._weights import Weighted
 from pyodl.primitives import _check as check
+from pyodl.primitives._staging import bind_copy
 from pyodl.primitives.linear import (
     bind_linear_forward,
     bind_linear_input_grad,
@@ -59,12 +60,13 @@ class Linear(Weighted):
         return self.out_features * shapes[0][0]
 
     def bind_forward(self, site: Site, w: ndarray) -> list[Operation]:
-        how = (site.arithmetic, self.kernel, site.cores)
-        return bind_linear_forward(site.inputs[0], w, site.output, *how)
+        return bind_linear_forward(site.inputs[0], w, site.output, **self.how(site))
 
     def bind_weight_grad(self, site: Site, dy: ndarray, dw: ndarray) -> list[Operation]:
-        how = (site.arithmetic, self.kernel, site.cores)
-        return bind_linear_weight_grad(site.inputs[0], dy, dw, *how)
+        return bind_linear_weight_grad(site.inputs[0], dy, dw, **self.how(site))
+
+    def bind_bias_grad(self, site: Site, dy: ndarray, db: ndarray) -> list[Operation]:
+        return [bind_copy(dy, dy, db, db, site.cores)]
 
     def bind_input_grad(self, site: Site, w: ndarray, dy: ndarray, dx: ndarray) -> list[Operation]:
-        return bind_linear_input_grad(w, dy, dx, site.arithmetic, self.kernel, site.cores)
+        return bind_linear_input_grad(w, dy, dx, **self.how(site))

@@ -18,6 +18,7 @@ from pyodl.primitives._geometry import (
     spread_gradient,
     weight_grad_offsets,
 )
+from pyodl.primitives._matmul import bind_pixel_sums
 from pyodl.primitives._orders import Order, Region, matmul_regions
 from pyodl.primitives._staging import Stager
 
@@ -84,6 +85,10 @@ class BoundConvolution:
                 "conv2d weight gradient", table, *operands, dw, self.arithmetic, flag=flag
             ),
         ]
+
+    def bias_grad(self, dy: ndarray, db: ndarray) -> list[Operation]:
+        """``db`` = gradient of the bias."""
+        return bind_pixel_sums(dy, db, self.conv.layout, self._stager)
 
     def input_grad(self, w: ndarray, dy: ndarray, dx: ndarray) -> list[Operation]:
         """``dx`` = gradient of the input."""

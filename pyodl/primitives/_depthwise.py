@@ -10,6 +10,7 @@ from pyodl._kernels import LANES, Operation, bind
 from pyodl.arithmetic import Arithmetic
 from pyodl.primitives._contraction import Padding, step_of
 from pyodl.primitives._geometry import Convolution, Image, input_grad_phases
+from pyodl.primitives._matmul import bind_pixel_sums
 from pyodl.primitives._staging import Stager
 
 __all__ = ["BoundDepthwise"]
@@ -153,6 +154,11 @@ class BoundDepthwise:
             *(*widen, *widen_gradient),
             *self._contract("depthwise weight gradient", units, gradient, image, dw, dy),
         ]
+
+    def bias_grad(self, dy: ndarray, db: ndarray) -> list[Operation]:
+        """``db`` = gradient of a bias per channel."""
+        pitch = _register_channels(self.conv.channels)
+        return bind_pixel_sums(dy, db, "CHW", self._stager, pitch)
 
     def input_grad(self, w: ndarray, dy: ndarray, dx: ndarray) -> list[Operation]:
         """``dx`` = gradient of the input."""

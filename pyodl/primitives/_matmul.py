@@ -9,10 +9,10 @@ from numpy import ndarray
 from pyodl._kernels import LANES, Operation
 from pyodl.arithmetic import Arithmetic
 from pyodl.primitives._contraction import Offsets, Plan, bind_contraction, plan
-from pyodl.primitives._orders import Region
+from pyodl.primitives._orders import Order, Region
 from pyodl.primitives._staging import Stager
 
-__all__ = ["Product", "bind_product"]
+__all__ = ["Product", "bind_pixel_sums", "bind_product"]
 
 
 @dataclass(frozen=True)
@@ -108,3 +108,30 @@ def bind_product(
         right, widen_right = stager.transposed(b, product.m)
     contraction = bind_contraction(name, _plan(product), left, right, out, arithmetic)
     return [*widen_left, *widen_right, contraction]
+
+
+@lru_cache(maxsize=256)
+def _sums_plan(channels: int, pixels: int, pitch: int) -> Plan:
+    one, lanes = np.zeros(1, np.int64), np.arange(channels)
+    terms = np.arange(pixels) * pitch
+    regions = (Region((0, 1), (0, channels), Order.SEQUENTIAL),)
+    return plan(Offsets(one, np.zeros(pixels, np.int64), lanes, terms, one, lanes), regions)
+
+
+def bind_pixel_sums(
+    dy: ndarray, db: ndarray, layout: str, stager: Stager, pitch: int | None = None
+) -> list[Operation]:
+    """Bind the gradient of a bias: the sum of ``dy`` over its pixels, in order.
+
+    It is a product with a row of ones, each of whose products is exact. ``pitch`` is the distance
+    of pixels where the stager widens ``dy`` transposed for another operation.
+    """
+    channels, pixels = db.size, dy.size // db.size
+    ones, widen_ones = stager.flat(np.ones(1, dy.dtype))
+    if layout == "CHW":
+        terms, widen = stager.transposed(dy, channels, pitch)
+    else:
+        terms, widen = stager.flat(dy)
+    sums = _sums_plan(channels, pixels, pitch or channels)
+    contraction = bind_contraction("bias gradient", sums, ones, terms, db, stager.arithmetic)
+    return [*widen_ones, *widen, contraction]

@@ -121,7 +121,8 @@ class Stager:
         """Widen a tensor, taken as a matrix of ``rows`` rows, transposed; its rows become lanes."""
         matrix = source.reshape(rows, -1)
         shape = (matrix.shape[1], padded_rows or rows)
-        return self.stage("transposed", source, shape, lambda view: [(matrix.T, view[:, :rows])])
+        kind = f"transposed to {shape[1]}"
+        return self.stage(kind, source, shape, lambda view: [(matrix.T, view[:, :rows])])
 
     def panels(
         self, source: ndarray, matrix: ndarray, width: int

@@ -9,9 +9,11 @@ from pyodl.arithmetic import Arithmetic
 from pyodl.primitives import _check as check
 from pyodl.primitives._convolution import BoundConvolution
 from pyodl.primitives._geometry import Convolution
+from pyodl.primitives._matmul import bind_pixel_sums
 from pyodl.primitives._orders import MATMUL_KERNELS
 from pyodl.primitives._run import run
-from pyodl.primitives.elementwise import bind_add_bias, bind_bias_grad
+from pyodl.primitives._staging import Stager
+from pyodl.primitives.elementwise import bind_add_bias
 
 __all__ = ["conv2d_bias_grad", "conv2d_forward", "conv2d_input_grad", "conv2d_weight_grad"]
 
@@ -214,7 +216,7 @@ def conv2d_bias_grad(
     chosen, threads = _common(layout, algorithm, "naive", arithmetic, cores, num_threads)
     check.tensor("dy", dy, chosen, ndim=3)
     db = np.empty(dy.shape[0 if layout == "CHW" else 2], dy.dtype)
-    return run([bind_bias_grad(dy, db, layout, chosen, cores)], db, threads)
+    return run(bind_pixel_sums(dy, db, layout, Stager(chosen, cores)), db, threads)
 
 
 def _common(

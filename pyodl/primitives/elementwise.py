@@ -9,7 +9,7 @@ from pyodl.arithmetic import Arithmetic
 from pyodl.primitives import _check as check
 from pyodl.primitives._run import run
 
-__all__ = ["add", "bind_add", "bind_add_bias", "bind_bias_grad", "bind_sgd", "sgd"]
+__all__ = ["add", "bind_add", "bind_add_bias", "bind_sgd", "sgd"]
 
 
 def bind_add(
@@ -31,16 +31,6 @@ def bind_add_bias(
     """Bind y += bias, in place: a value a row of ``y``, or one a column."""
     sizes = [rows, y.size // rows, int(along_columns)]
     return bind("add_bias", [bias], [y], sizes, arithmetic=arithmetic.code, cores=cores)
-
-
-def bind_bias_grad(
-    dy: ndarray, db: ndarray, layout: str, arithmetic: Arithmetic, cores: int
-) -> Operation:
-    """Bind the sum of ``dy`` over its pixels."""
-    channels, pixels = db.size, dy.size // db.size
-    strides = [pixels, 1] if layout == "CHW" else [1, channels]
-    sizes = [channels, pixels, *strides]
-    return bind("bias_grad", [dy], [db], sizes, arithmetic=arithmetic.code, cores=cores)
 
 
 def bind_sgd(

@@ -250,6 +250,48 @@ PYODL_INLINE void store_runs(int format, void *out, int64_t at, int64_t lane_str
     }
 }
 
+/* Whether a register is one run of all lanes: then four rows that are neighbours in the output may
+ * be stored together, lane by lane. */
+PYODL_INLINE int is_whole(const pyodl_segment *runs, int64_t count) {
+    return PYODL_LANES % 8 == 0 && count == 1 && runs->count == PYODL_LANES;
+}
+
+/* Four rows of one register of 16-bit values, four neighbours a lane: a transpose by halves. */
+PYODL_INLINE void store_four_rows(int format, uint16_t *out, int64_t at, int64_t lane_stride,
+                                  const float *const *rows) {
+#if PYODL_LANES % 8 == 0
+    typedef uint16_t eight __attribute__((vector_size(16)));
+    uint16_t stored[4][PYODL_LANES];
+    for (int i = 0; i < 4; i++)
+        if (format == PYODL_BFLOAT16)
+            lanes_to_bfloat(stored[i], lanes_load(rows[i]));
+        else
+            lanes_to_half(stored[i], lanes_load(rows[i]));
+    for (int first = 0; first < PYODL_LANES; first += 8) {
+        eight row[4], pair[4], quad[4];
+        for (int i = 0; i < 4; i++)
+            memcpy(&row[i], stored[i] + first, sizeof row[i]);
+#define PYODL_LOW(A, B) __builtin_shufflevector(A, B, 0, 8, 1, 9, 2, 10, 3, 11)
+#define PYODL_HIGH(A, B) __builtin_shufflevector(A, B, 4, 12, 5, 13, 6, 14, 7, 15)
+#define PYODL_EVEN(A, B) __builtin_shufflevector(A, B, 0, 1, 8, 9, 2, 3, 10, 11)
+#define PYODL_ODD(A, B) __builtin_shufflevector(A, B, 4, 5, 12, 13, 6, 7, 14, 15)
+        pair[0] = PYODL_LOW(row[0], row[1]);
+        pair[1] = PYODL_HIGH(row[0], row[1]);
+        pair[2] = PYODL_LOW(row[2], row[3]);
+        pair[3] = PYODL_HIGH(row[2], row[3]);
+        quad[0] = PYODL_EVEN(pair[0], pair[2]);
+        quad[1] = PYODL_ODD(pair[0], pair[2]);
+        quad[2] = PYODL_EVEN(pair[1], pair[3]);
+        quad[3] = PYODL_ODD(pair[1], pair[3]);
+        for (int lane = 0; lane < 8; lane++)
+            memcpy(out + at + (first + lane) * lane_stride,
+                   (const uint16_t *)&quad[lane / 2] + lane % 2 * 4, 4 * sizeof *out);
+    }
+#else
+    (void)format, (void)out, (void)at, (void)lane_stride, (void)rows;
+#endif
+}
+
 static inline void store_register(int format, void *out, int64_t at, int64_t lane_stride,
                                   const pyodl_segment *runs, int64_t count, const float *values) {
     switch (format) {

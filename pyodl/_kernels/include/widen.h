@@ -35,8 +35,12 @@ static inline void widen_row(int format, const void *x, int64_t first, int64_t s
         for (int64_t done = 0; done < count; done += most) {
             const int64_t now = count - done < most ? count - done : most;
             widen_values(format, x, first + done * stride, chunk, (now - 1) * stride + 1);
-            for (int64_t i = 0; i < now; i++)
-                out[(done + i) * out_stride] = chunk[i * stride];
+            if (stride == 2 && out_stride == 1) /* a constant stride becomes shuffles */
+                for (int64_t i = 0; i < now; i++)
+                    out[done + i] = chunk[2 * i];
+            else
+                for (int64_t i = 0; i < now; i++)
+                    out[(done + i) * out_stride] = chunk[i * stride];
         }
     } else {
         for (int64_t i = 0; i < count; i++)
