@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -29,25 +29,27 @@ __all__ = ["Job", "prepare", "run"]
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides the bits of a run, beside the network; a checkpoint keeps it."""
+    """What decides the bits of a run, beside the network; a checkpoint keeps it.
+
+    The learning rate falls from ``lr`` towards 0 as this power of what remains of the run. With
+    batches of one image it is the small rates at the end that steady the accuracy.
+    """
 
     data: str
     epochs: int
     lr: float
-    seed: int
+    power: float = 1.0
+    seed: int = 0
 
     def rate(self, epoch: int) -> float:
-        """Return the learning rate of an epoch: it falls as a parabola, to 0 after the last.
-
-        With batches of one image it is the small rates at the end that steady the accuracy.
-        """
-        return self.lr * (1 - epoch / self.epochs) ** 2
+        """Return the learning rate of an epoch."""
+        return self.lr * (1 - epoch / self.epochs) ** self.power
 
 
 _DEFAULTS = {
-    "resnet8": Settings("digits", epochs=6, lr=0.04, seed=0),
-    "ds_cnn": Settings("keywords", epochs=8, lr=0.02, seed=0),
-    "tiny_cnn": Settings("digits", epochs=10, lr=0.02, seed=0),
+    "resnet8": Settings("digits", epochs=6, lr=0.03),
+    "ds_cnn": Settings("keywords", epochs=10, lr=0.02, power=2.0),
+    "tiny_cnn": Settings("digits", epochs=10, lr=0.02),
 }
 
 
@@ -139,9 +141,7 @@ def _output(arguments: argparse.Namespace, name: str) -> Path | None:
 
 def _settings(arguments: argparse.Namespace, defaults: Settings) -> Settings:
     given = {name: getattr(arguments, name) for name in ("data", "epochs", "lr", "seed")}
-    return Settings(
-        **{name: getattr(defaults, name) if v is None else v for name, v in given.items()}
-    )
+    return replace(defaults, **{name: v for name, v in given.items() if v is not None})
 
 
 def _device(arguments: argparse.Namespace) -> Device:
@@ -163,7 +163,7 @@ def _resumed(arguments: argparse.Namespace) -> tuple[Run, Settings]:
     try:
         if notes["model"] != arguments.model or net.layers != MODELS[arguments.model]().layers:
             raise ValueError(f"{path} is a checkpoint of {notes['model']}, not {arguments.model}")
-        settings = Settings(**{name: notes[name] for name in ("data", "epochs", "lr", "seed")})
+        settings = Settings(**notes["settings"])
         run = Run(net, notes["images_done"], notes["train_loss"], notes["test_accuracy"])
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is no checkpoint that pyodl train wrote") from error
@@ -290,13 +290,10 @@ def _save(job: Job) -> None:
     """Write the checkpoint, if one is wanted."""
     if job.save is None:
         return
-    settings, main = job.settings, job.main
+    main = job.main
     main.net.notes = {
         "model": job.model,
-        "data": settings.data,
-        "epochs": settings.epochs,
-        "lr": settings.lr,
-        "seed": settings.seed,
+        "settings": asdict(job.settings),
         "images_done": main.images_done,
         "train_loss": [_number(value) for value in main.train_loss],
         "test_accuracy": main.test_accuracy,

@@ -124,7 +124,7 @@ def _add_train_arguments(train: argparse.ArgumentParser) -> None:
         "--lr",
         type=_rate,
         metavar="RATE",
-        help="initial learning rate; falls to 0 as a parabola (default: the model's)",
+        help="initial learning rate, which falls towards 0 (default: the model's)",
     )
     add(
         "--arithmetic",
