@@ -1,4 +1,4 @@
-"""The command line: ``pyodl train`` and ``pyodl info``.
+"""The command line: ``pyodl train``, ``pyodl bench`` and ``pyodl info``.
 
 Exit status: 0 when all went well, 1 for a failure on the way such as an interruption, 2 for wrong
 usage or unusable input, with one line on stderr that says what was wrong.
@@ -23,6 +23,7 @@ examples:
   pyodl train resnet8                      digits in FP16 and, beside it, in FP32
   pyodl train ds_cnn --arithmetic fp16-fma --plot curves.png
   pyodl train resnet8 --freeze stem_conv stack1_conv1 stack1_conv2
+  pyodl bench --against torch              time training steps beside PyTorch's in FP32
   pyodl info                               what this installation can do
 """
 _TRAIN = """\
@@ -45,6 +46,19 @@ examples:
 Ctrl-C ends training after the current image; with --save, the network as it is then can be
 resumed, with the bits that an uninterrupted run has.
 """
+_BENCH = """\
+Time training steps: how long one takes, how many multiply-accumulates a second that is, which share
+of what the processor can do at best, and which share of the time is Python's. Or time them beside
+PyTorch's steps in FP32 on the same network, in turns and on as many threads.
+"""
+_BENCH_EXAMPLES = """\
+examples:
+  pyodl bench --profile                    and where the time goes, layer by layer
+  pyodl bench --against torch --threads 2
+  pyodl bench --models resnet8 --arithmetic fp16-fma --json result.json
+
+PyTorch is no dependency: pip install torch. Figures mean little on a busy machine.
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,7 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # argparse has printed what there is to say
         return int(stop.code or 0)
     try:
-        return _info() if arguments.command == "info" else _train(arguments)
+        if arguments.command == "info":
+            return _info()
+        return _train(arguments) if arguments.command == "train" else _bench(arguments)
     except KeyboardInterrupt:
         return _complain("interrupted", 1)
     except BrokenPipeError:  # the reader of our output went away: nobody is left to tell
@@ -77,6 +93,21 @@ def _train(arguments: argparse.Namespace) -> int:
         return _complain(error, 2)
     try:
         return _train.run(job)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        return _complain(error, 1)
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    from pyodl import _bench_report
+
+    try:
+        job = _bench_report.prepare(arguments)
+    except (OSError, ValueError, ImportError) as error:
+        return _complain(error, 2)
+    try:
+        return _bench_report.run(job)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -107,6 +138,14 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=formatter,
     )
     _add_train_arguments(train)
+    bench = commands.add_parser(
+        "bench",
+        help="time training steps",
+        description=_BENCH,
+        epilog=_BENCH_EXAMPLES,
+        formatter_class=formatter,
+    )
+    _add_bench_arguments(bench)
     commands.add_parser(
         "info",
         help="what this installation can do",
@@ -147,6 +186,29 @@ def _add_train_arguments(train: argparse.ArgumentParser) -> None:
     add("--plot", metavar="FILE", help="draw the learning curves here (.png, .svg or .pdf)")
     add("--json", metavar="FILE", help="write the results here")
     add("--no-fp32", action="store_true", help="do not train in FP32 beside it")
+
+
+def _add_bench_arguments(bench: argparse.ArgumentParser) -> None:
+    add = bench.add_argument
+    add("--against", choices=("torch",), metavar="PEER", help="compare with: torch")
+    add(
+        "--models",
+        nargs="+",
+        choices=_MODELS,
+        default=["resnet8", "ds_cnn"],
+        metavar="MODEL",
+        help="of resnet8, ds_cnn and tiny_cnn (default: the first two)",
+    )
+    add(
+        "--arithmetic",
+        nargs="+",
+        metavar="NAME",
+        help="one or more (default: fp16-fp32acc fp16-fma fp16-muladd)",
+    )
+    add("--threads", type=_positive, default=1, metavar="N", help="of this computer (default: 1)")
+    add("--steps", type=_positive, default=40, metavar="N", help="steps to time (default: 40)")
+    add("--profile", action="store_true", help="also time every layer and step by itself")
+    add("--json", metavar="FILE", help="write the results here")
 
 
 def _natural(text: str) -> int:
