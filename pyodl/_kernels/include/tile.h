@@ -306,14 +306,16 @@ static inline void store_register(int format, void *out, int64_t at, int64_t lan
 }
 
 /* One output again, slowly, leaving out the k whose operand is padding: `real` marks the elements
- * of the padded operand that exist. */
+ * of the padded operand that exist. Exact zeros leave a sum of +0 as it is, and are frequent. */
 static inline float sum_without_padding(const pyodl_contraction *c, int step, const uint8_t *real,
                                         int padded_b, int64_t a_row, int64_t b_column) {
     float sum = 0.0f;
     for (int64_t k = 0; k < c->depth; k++) {
         const int64_t in_a = a_row + c->a_k[k], in_b = b_column + c->b_k[k];
-        if (real[padded_b ? in_b : in_a])
-            sum = value_step(step, c->a[in_a], c->b[in_b], sum);
+        const float a = c->a[in_a], b = c->b[in_b];
+        const int is_zero = (a == 0.0f || b == 0.0f) && a * b == 0.0f; /* not 0 * infinity */
+        if (real[padded_b ? in_b : in_a] && !(is_zero && float_bits(sum) == 0))
+            sum = value_step(step, a, b, sum);
     }
     return sum;
 }
