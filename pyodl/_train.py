@@ -43,7 +43,7 @@ class Settings:
 
     def rate(self, epoch: int) -> float:
         """Return the learning rate of an epoch."""
-        return self.lr * (1 - epoch / self.epochs) ** self.power
+        return float(self.lr * (1 - epoch / self.epochs) ** self.power)
 
 
 _DEFAULTS = {
