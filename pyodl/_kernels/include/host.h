@@ -11,12 +11,22 @@ static inline int host_has_openmp(void) { return 0; }
 static inline int host_processors(void) { return 1; }
 #endif
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+
+/* Older compilers do not know this one by name. */
+static inline int host_has_f16c(void) {
+    unsigned int eax, ebx, ecx, edx;
+    return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & (1u << 29));
+}
+#endif
+
 /* The highest x86-64 level of the running processor: 4, 3 or 1; 0 on any other architecture. */
 static inline int host_x86_level(void) {
 #if defined(__x86_64__)
     __builtin_cpu_init();
     if (!(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-          __builtin_cpu_supports("f16c") && __builtin_cpu_supports("bmi2")))
+          __builtin_cpu_supports("bmi2") && host_has_f16c()))
         return 1;
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
