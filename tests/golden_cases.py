@@ -108,7 +108,8 @@ def ieee_differences(formats, operation):
     operands = [data[n].view(dtype) for n in names]
     want = data[f"{operation}.z"]
     got = np.ascontiguousarray(getattr(formats, function)(*operands, result))
-    assert got.dtype.name == result and got.shape == want.shape
+    assert got.dtype.name == result
+    assert got.shape == want.shape
     return np.flatnonzero(got.view(want.dtype) != want)
 
 

@@ -174,7 +174,7 @@ def test_empty(name, argument, shape):
         refuses(ValueError, (argument, *others), name, **{argument: _array(*empty)})
 
 
-@pytest.mark.parametrize("name", [n for n in ANY_SHAPE + ["transpose"]])
+@pytest.mark.parametrize("name", [*ANY_SHAPE, "transpose"])
 def test_empty_names_the_argument(name):
     refuses(ValueError, "x", name, x=np.zeros((2, 0, 5), np.float16))
 

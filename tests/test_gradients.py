@@ -121,7 +121,10 @@ def test_softmax(shape):
     x, r = draw(*shape, seed=1), draw(*shape, seed=2)
     total = weighted(r)
     dx = P.softmax_backward(P.softmax_forward(x, exp="expf", **COMMON), r, **COMMON)
-    loss = lambda v: total(P.softmax_forward(v, exp="expf", **COMMON))
+
+    def loss(v):
+        return total(P.softmax_forward(v, exp="expf", **COMMON))
+
     close(dx, loss, x, step=0.01, tolerance=1e-3)
 
 
@@ -158,7 +161,10 @@ def test_smooth_losses(loss):
     output, target = draw(8, seed=1), np.abs(draw(8, seed=2))
     target /= target.sum()
     gradient = getattr(P, loss + "_grad")(output, target, arithmetic="fp32")
-    value = lambda v: float(getattr(P, loss)(v, target, arithmetic="fp32"))
+
+    def value(v):
+        return float(getattr(P, loss)(v, target, arithmetic="fp32"))
+
     close(gradient, value, output, step=0.02, tolerance=1e-3)
 
 

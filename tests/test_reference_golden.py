@@ -67,7 +67,7 @@ def test_operations_agree_with_fractions(fmt):
         (ar.div(a, b), lambda x, y, z: x / y),
         (ar.fma(a, b, c), lambda x, y, z: x * y + z),
     ]:
-        want = [_rounded(operation(*map(Fraction, v)), fmt) for v in zip(a, b, c)]
+        want = [_rounded(operation(*map(Fraction, v)), fmt) for v in zip(a, b, c, strict=True)]
         assert np.array_equal(got, want)
 
 

@@ -95,8 +95,8 @@ cdef void walk_rows(
     cdef Place place = place_of(args, &w, start)
     cdef int format = storage_format(args.arithmetic)
     cdef int element = <int>args.sizes[17]
-    cdef int64_t row
-    for row in range(start, stop):
+    cdef int64_t _row
+    for _row in range(start, stop):
         if widens:
             widen_row(format, args.arrays[0], place.source, w.source[4],
                       <float *>args.arrays[1] + place.target, w.target[4], w.size[4])

@@ -72,7 +72,8 @@ def step_of(arithmetic: Arithmetic, *, via32: bool = False) -> Step:
 class Offsets:
     """Where the operands and results of a contraction lie, in elements of the three buffers.
 
-    ``out[out_row[i] + out_column[j]] = sum over k of a[a_row[i] + a_k[k]] * b[b_column[j] + b_k[k]]``
+    ``out[out_row[i] + out_column[j]]`` is the sum over k of
+    ``a[a_row[i] + a_k[k]] * b[b_column[j] + b_k[k]]``.
 
     ``b_column`` increases. ``lane_stride`` is the distance in the output of columns that are
     neighbours in b. ``real`` marks the elements of the padded operand that are not padding.
@@ -100,7 +101,9 @@ class Plan:
     macs: int
 
 
-def _registers(offsets: Offsets, columns: tuple[int, int]) -> tuple[list[list[int]], list[list[int]]]:
+def _registers(
+    offsets: Offsets, columns: tuple[int, int]
+) -> tuple[list[list[int]], list[list[int]]]:
     """Cover columns with registers: (b, first segment, segments, padded) and (lane, count, out).
 
     A register takes every column that lies within its lanes, so that it may run on over a gap
@@ -122,15 +125,16 @@ def _registers(offsets: Offsets, columns: tuple[int, int]) -> tuple[list[list[in
             end = min(int(runs[run + 1]), last)
             segments.append([int(b[first]) - base, end - first, int(out[first])])
             first = end
-        padded = _meets_padding(offsets, base) if offsets.real is not None else 0
+        padded = _meets_padding(offsets, base)
         registers.append([base, first_segment, len(segments) - first_segment, padded])
     return registers, segments
 
 
 def _meets_padding(offsets: Offsets, base: int) -> int:
+    if offsets.real is None:
+        return 0
     if offsets.padding is not Padding.SKIPPED_IN_B:
         return 1
-    assert offsets.real is not None
     lanes = offsets.b_k[:, None] + base + np.arange(LANES)
     return int(not offsets.real[lanes].all())
 

@@ -64,7 +64,12 @@ class BoundConvolution:
         return [
             *(*operations, *widen, *check),
             bind_contraction(
-                "conv2d forward", forward_plan(*self._key), *operands, out, self.arithmetic, flag=flag
+                "conv2d forward",
+                forward_plan(*self._key),
+                *operands,
+                out,
+                self.arithmetic,
+                flag=flag,
             ),
         ]
 
@@ -94,7 +99,7 @@ class BoundConvolution:
         """``dx`` = gradient of the input."""
         if self._direct:
             return self._input_grad_by_phases(w, dy, dx)
-        whole = input_grad_plan(*self._key)
+        whole = input_grad_plan(self.conv, *self._key[2:])
         orders = {region.order for region in whole.regions}
         if max(self.conv.stride) == 1 or orders != {Order.SEQUENTIAL}:
             return self._input_grad_whole(w, dy, dx, whole)
@@ -117,7 +122,7 @@ class BoundConvolution:
         ]
 
     def _input_grad_by_phases(self, w: ndarray, dy: ndarray, dx: ndarray) -> list[Operation]:
-        """The direct loops: one contraction a phase, padding skipped."""
+        """Bind the direct loops: one contraction a phase, padding skipped."""
         plans = input_grad_phase_plans(self.conv, direct=True)
         weights, operations = self._stager.flat(w)
         image, widen = self._image(dy, input_grad_phases(self.conv)[0])
@@ -139,7 +144,7 @@ class BoundConvolution:
     def _input_grad_without_zeros(
         self, w: ndarray, dy: ndarray, dx: ndarray, whole: Plan
     ) -> list[Operation]:
-        """The same bits as the whole, leaving out the zeros between spread gradients.
+        """Bind what has the bits of the whole without the zeros between spread gradients.
 
         Adding a product with zero changes nothing but NaN (an infinite weight) and -0. Where either
         may have come up, the whole contraction runs after all.
@@ -217,7 +222,7 @@ def weight_grad_plan(conv: Convolution, algorithm: str, kernel: str, cores: int)
 
 
 @lru_cache(maxsize=256)
-def input_grad_plan(conv: Convolution, algorithm: str, kernel: str, cores: int) -> Plan:
+def input_grad_plan(conv: Convolution, kernel: str, cores: int) -> Plan:
     """Input gradient by im2row: transposed weights x rows^T in CHW, the reverse in HWC."""
     offsets = input_grad_offsets(conv)
     n, k, m = len(offsets.a_row), len(offsets.a_k), len(offsets.b_column)

@@ -23,7 +23,9 @@ def _register_channels(channels: int) -> int:
 
 @lru_cache(maxsize=256)
 def _channels_last(geometry: Image) -> Image:
-    return replace(geometry, channels=_register_channels(geometry.channels), stride=(1, 1), layout="HWC")
+    return replace(
+        geometry, channels=_register_channels(geometry.channels), stride=(1, 1), layout="HWC"
+    )
 
 
 class _Units:
@@ -48,8 +50,10 @@ class _Units:
         padded = np.zeros(len(out), np.int64)
         self.a_k, self.b_k = (np.ascontiguousarray(table, np.int32) for table in terms)
         if real is not None:
-            met = b[:, None] + self.b_k if padding is Padding.SKIPPED_IN_B else a[:, None] + self.a_k
-            padded = ~real[met].all(axis=1)
+            met = (
+                b[:, None] + self.b_k if padding is Padding.SKIPPED_IN_B else a[:, None] + self.a_k
+            )
+            padded = (~real[met].all(axis=1)).astype(np.int64)
         columns = [
             (a[:, None] + first).ravel(),
             (b[:, None] + first).ravel(),

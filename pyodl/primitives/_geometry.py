@@ -202,11 +202,12 @@ class Convolution:
         """The padded input that forward and weight gradient read."""
         up, _, left, _ = self.padding
         (sh, sw), (kh, kw) = self.stride, self.kernel
-        phases = {"stride": (sh, sw), "kept": (min(sh, kh), min(sw, kw))}
+        plain = self.layout == "HWC"
         return Image(
             *(self.channels, self.height, self.width, (up, left), self.padded),
+            stride=(1, 1) if plain else (sh, sw),
+            kept=(1, 1) if plain else (min(sh, kh), min(sw, kw)),
             layout=self.layout,
-            **(phases if self.layout == "CHW" else {}),
         )
 
     def tap_order(self, channel_axis: ndarray, taps: ndarray, direct: bool) -> ndarray:
@@ -225,7 +226,11 @@ class Convolution:
         taps = np.arange(size)[::-1] if flipped else np.arange(size)
         if self.layout == "CHW":
             return np.arange(self.out_channels) * self.taps, np.arange(self.channels) * size, taps
-        return np.arange(self.out_channels) * self.taps, np.arange(self.channels), taps * self.channels
+        return (
+            np.arange(self.out_channels) * self.taps,
+            np.arange(self.channels),
+            taps * self.channels,
+        )
 
     def pixel_offsets(self) -> ndarray:
         """Return where output pixels find their first tap in the padded input."""
@@ -252,15 +257,23 @@ def input_grad_phases(conv: Convolution) -> tuple[Image, tuple[Phase, ...]]:
     """
     up, _, left, _ = conv.padding
     rows = [_axis_phases(0, phase, conv, up) for phase in range(min(conv.stride[0], conv.height))]
-    columns = [_axis_phases(1, phase, conv, left) for phase in range(min(conv.stride[1], conv.width))]
-    before = tuple(max([0] + [-s for _, _, shifts in axis for s in shifts]) for axis in (rows, columns))
+    columns = [
+        _axis_phases(1, phase, conv, left) for phase in range(min(conv.stride[1], conv.width))
+    ]
+    before = tuple(
+        max([0] + [-s for _, _, shifts in axis for s in shifts]) for axis in (rows, columns)
+    )
     after = tuple(
         max([size] + [count + s for _, count, shifts in axis for s in shifts])
         for axis, size in zip((rows, columns), conv.out_size, strict=True)
     )
     size = (before[0] + after[0], before[1] + after[1])
-    image = Image(conv.out_channels, *conv.out_size, (before[0], before[1]), size, layout=conv.layout)
-    row, column = (size[1], 1) if conv.layout == "CHW" else (size[1] * conv.out_channels, conv.out_channels)
+    image = Image(
+        conv.out_channels, *conv.out_size, (before[0], before[1]), size, layout=conv.layout
+    )
+    row, column = (
+        (size[1], 1) if conv.layout == "CHW" else (size[1] * conv.out_channels, conv.out_channels)
+    )
     phases = tuple(
         Phase(
             (i, j),
@@ -289,8 +302,10 @@ def _axis_phases(
 
 @lru_cache(maxsize=256)
 def forward_offsets(conv: Convolution, *, direct: bool) -> Offsets:
-    """Offsets of ``out[co, pixel] = sum of w[co, tap] * x[pixel, tap]``; CHW: columns are pixels,
-    HWC: columns are output channels, with the weights transposed."""
+    """Offsets of ``out[co, pixel] = sum of w[co, tap] * x[pixel, tap]``.
+
+    CHW: columns are pixels. HWC: columns are output channels, with the weights transposed.
+    """
     image = conv.image
     out_channel, channel, taps = conv.weight_offsets()
     in_weights = conv.tap_order(channel, taps, direct)
@@ -304,7 +319,12 @@ def forward_offsets(conv: Convolution, *, direct: bool) -> Offsets:
             real=real,
         )
     return Offsets(
-        *(conv.pixel_offsets(), in_image, np.arange(conv.out_channels), in_weights * conv.out_channels),
+        *(
+            conv.pixel_offsets(),
+            in_image,
+            np.arange(conv.out_channels),
+            in_weights * conv.out_channels,
+        ),
         *(np.arange(conv.pixels) * conv.out_channels, np.arange(conv.out_channels)),
         padding=padding,
         real=real,
@@ -321,8 +341,11 @@ def _skipping(image: Image, direct: bool, in_b: bool) -> tuple[Padding, ndarray 
 
 @lru_cache(maxsize=256)
 def weight_grad_offsets(conv: Convolution, *, direct: bool) -> Offsets:
-    """Offsets of ``dw[co, tap] = sum of dy[co, pixel] * x[pixel, tap]``; CHW: rows are taps and
-    columns output channels, with dy transposed; HWC: rows are output channels, columns taps."""
+    """Offsets of ``dw[co, tap] = sum of dy[co, pixel] * x[pixel, tap]``.
+
+    CHW: rows are taps and columns output channels, with dy transposed. HWC: rows are output
+    channels, columns taps.
+    """
     image = conv.image
     pixels = np.arange(conv.pixels) * conv.out_channels  # dy as (pixel, channel)
     if conv.layout == "CHW":
@@ -348,8 +371,10 @@ def weight_grad_offsets(conv: Convolution, *, direct: bool) -> Offsets:
 
 @lru_cache(maxsize=256)
 def spread_gradient(conv: Convolution) -> Image:
-    """Return the output gradient that im2row unrolls for the input gradient: spread by the stride,
-    with a border of ``k - 1 - padding`` zeros."""
+    """Return the output gradient that im2row unrolls for the input gradient.
+
+    It is spread by the stride, with a border of ``k - 1 - padding`` zeros.
+    """
     (kh, kw), (up, _, left, _) = conv.kernel, conv.padding
     return Image(
         *(conv.out_channels, *conv.out_size, (kh - 1 - up, kw - 1 - left)),

@@ -111,9 +111,7 @@ class Stager:
 
     def flat(self, source: ndarray) -> tuple[ndarray, tuple[Operation, ...]]:
         """Widen a tensor as it lies."""
-        return self.stage(
-            "flat", source, [source.size], lambda view: [(source.reshape(-1), view)]
-        )
+        return self.stage("flat", source, [source.size], lambda view: [(source.reshape(-1), view)])
 
     def transposed(
         self, source: ndarray, rows: int, padded_rows: int | None = None

@@ -1,5 +1,7 @@
-"""2-D convolution: im2row with any matmul kernel, or the direct loops (TrainLib
-``pulp_conv2d_fp16_*``)."""
+"""2-D convolution: im2row with any matmul kernel, or the direct loops.
+
+TrainLib's ``pulp_conv2d_fp16_*``.
+"""
 
 import numpy as np
 from numpy import ndarray
@@ -87,9 +89,7 @@ def conv2d_forward(
     if bias is not None:
         chw = layout == "CHW"
         rows = conv.out_channels if chw else conv.pixels
-        operations.append(
-            bind_add_bias(bias, out, chosen, cores, rows=rows, along_columns=not chw)
-        )
+        operations.append(bind_add_bias(bias, out, chosen, cores, rows=rows, along_columns=not chw))
     return run(operations, out, threads)
 
 

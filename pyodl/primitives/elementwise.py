@@ -12,9 +12,7 @@ from pyodl.primitives._run import run
 __all__ = ["add", "bind_add", "bind_add_bias", "bind_sgd", "sgd"]
 
 
-def bind_add(
-    a: ndarray, b: ndarray, out: ndarray, arithmetic: Arithmetic, cores: int
-) -> Operation:
+def bind_add(a: ndarray, b: ndarray, out: ndarray, arithmetic: Arithmetic, cores: int) -> Operation:
     """Bind out = a + b; ``out`` may be one of them."""
     return bind("add", [a, b], [out], [out.size], arithmetic=arithmetic.code, cores=cores)
 

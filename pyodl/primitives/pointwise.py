@@ -93,7 +93,9 @@ def bind_pointwise_input_grad(
         regions = matmul_regions(kernel, *sizes, transpose_b=True, cores=cores)
         product = Product(*sizes, (c_out, 1), (c_in, 1), (c_in, 1), regions)
         operands = (dy, w)
-    return bind_product("pointwise input gradient", product, *operands, dx, arithmetic, cores, stager)
+    return bind_product(
+        "pointwise input gradient", product, *operands, dx, arithmetic, cores, stager
+    )
 
 
 def pointwise_forward(
@@ -168,8 +170,9 @@ def pointwise_weight_grad(
     """
     chosen, threads = _common(layout, kernel, arithmetic, cores, num_threads)
     check.tensor("x", x, chosen, ndim=3)
-    check.tensor("dy", dy, chosen, shape=_like(x, layout, None))
+    check.tensor("dy", dy, chosen, ndim=3)
     axis = 0 if layout == "CHW" else 2
+    check.tensor("dy", dy, chosen, shape=_like(x, layout, dy.shape[axis]))
     dw = np.empty((dy.shape[axis], x.shape[axis]), x.dtype)
     return run(bind_pointwise_weight_grad(x, dy, dw, chosen, kernel, cores, layout), dw, threads)
 
@@ -223,6 +226,6 @@ def _shape(layout: str, channels: int | None) -> tuple[int | None, int | None, i
     return (channels, None, None) if layout == "CHW" else (None, None, channels)
 
 
-def _like(x: ndarray, layout: str, channels: int | None) -> tuple[int | None, ...]:
+def _like(x: ndarray, layout: str, channels: int) -> tuple[int, ...]:
     """Return the shape of ``x`` with another number of channels."""
     return (channels, *x.shape[1:]) if layout == "CHW" else (*x.shape[:2], channels)

@@ -51,7 +51,7 @@ def quiet(function):
 
 @quiet
 def round_value(x, fmt):
-    """Round float64 values to nearest, ties to even, on the grid of `fmt`; beyond it to infinity."""
+    """Round float64 values to nearest, ties to even, on the grid of `fmt`, or to infinity."""
     _, exponent = np.frexp(x)
     last_bit = np.maximum(exponent, fmt.emin + 1) - fmt.precision
     y = np.ldexp(np.rint(np.ldexp(x, -last_bit)), last_bit)

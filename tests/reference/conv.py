@@ -209,7 +209,10 @@ def depthwise_forward(
 ):
     ar, padding = ARITHMETICS[arithmetic], four(padding)
     x, w = ar.load(x), ar.load(w)
-    y = [_direct_forward(ar, p[None], k[None, None], stride, padding) for p, k in zip(x, w)]
+    y = [
+        _direct_forward(ar, p[None], k[None, None], stride, padding)
+        for p, k in zip(x, w, strict=True)
+    ]
     return ar.store(np.concatenate(y))
 
 
@@ -218,7 +221,10 @@ def depthwise_weight_grad(
 ):
     ar, padding, size = ARITHMETICS[arithmetic], four(padding), pair(kernel_size)
     x, dy = ar.load(x), ar.load(dy)
-    dw = [_direct_weight_grad(ar, p[None], d[None], size, stride, padding) for p, d in zip(x, dy)]
+    dw = [
+        _direct_weight_grad(ar, p[None], d[None], size, stride, padding)
+        for p, d in zip(x, dy, strict=True)
+    ]
     return ar.store(np.concatenate(dw)[:, 0])
 
 

@@ -78,7 +78,7 @@ def softmax_forward(x, exp="expf", *, arithmetic="fp16-fp32acc", cores=8, num_th
 def softmax_backward(y, dy, *, arithmetic="fp16-fp32acc", cores=8, num_threads=None):
     ar = ARITHMETICS[arithmetic]
     y_, dy_ = (ar.load(v).reshape(-1, v.shape[-1]).T for v in (y, dy))
-    s = chain(ar, zip(dy_, y_), y_.shape[1:])
+    s = chain(ar, zip(dy_, y_, strict=True), y_.shape[1:])
     return ar.store(ar.mul(ar.sub(dy_, s), y_).T.reshape(y.shape))
 
 

@@ -31,7 +31,7 @@ def cross_entropy(logits, target, *, arithmetic="fp16-fp32acc", cores=8, num_thr
     z, y = _pair(ar, logits, target)
     f32, largest, _, total_e = _softmax_parts(ar, z)
     lse = f32.add(logf(total_e), largest)
-    dot, sum_y = chain(f32, zip(z, y), ()), total(f32, y, ())
+    dot, sum_y = chain(f32, zip(z, y, strict=True), ()), total(f32, y, ())
     value = ar.store(f32.fma(-lse, sum_y, dot))
     # Negated after the last rounding: a flip of the sign bit, of NaN and zero too.
     sign = ar.storage.bits.type(1 << (8 * ar.storage.bits.itemsize - 1))
@@ -52,7 +52,7 @@ def cross_entropy_grad(logits, target, *, arithmetic="fp16-fp32acc", cores=8, nu
 def mse(output, target, *, arithmetic="fp16-fp32acc", cores=8, num_threads=None):
     ar = ARITHMETICS[arithmetic]
     d = ar.sub(*_pair(ar, output, target))
-    return _stored_scalar(ar, chain(ar, zip(ar.mul(_mean(ar, d.size), d), d), ()))
+    return _stored_scalar(ar, chain(ar, zip(ar.mul(_mean(ar, d.size), d), d, strict=True), ()))
 
 
 def mse_grad(output, target, *, arithmetic="fp16-fp32acc", cores=8, num_threads=None):

@@ -16,7 +16,7 @@ def _statistics(ar, x):
     count = ar.round(np.float64(x.shape[1]))
     inverse = ar.div(1.0, count)
     mean = ar.mul(total(ar, x.T, len(x)), inverse)
-    square = ar.mul(chain(ar, zip(x.T, x.T), len(x)), inverse)
+    square = ar.mul(chain(ar, zip(x.T, x.T, strict=True), len(x)), inverse)
     away = ar.sub(x, _column(mean))
     slow = chain(ar, ((t, inverse) for t in ar.mul(away, away).T), len(x))
     variance = np.where(square == np.inf, slow, ar.fma(-mean, mean, square))
@@ -45,7 +45,7 @@ def instance_norm_param_grad(
     ar = ARITHMETICS[arithmetic]
     flat, d = (ar.load(v).reshape(len(v), -1) for v in (x, dy))
     away = ar.sub(flat, _column(ar.load(mean)))
-    dgamma = ar.div(chain(ar, zip(d.T, away.T), len(x)), ar.load(std))
+    dgamma = ar.div(chain(ar, zip(d.T, away.T, strict=True), len(x)), ar.load(std))
     return ar.store(dgamma), ar.store(total(ar, d.T, len(x)))
 
 
@@ -58,7 +58,7 @@ def instance_norm_input_grad(
     count = ar.round(np.float64(flat.shape[1]))
     away = ar.sub(flat, _column(mean))
     gs = total(ar, -d.T, len(x))
-    gp = chain(ar, zip(-away.T, d.T), len(x))
+    gp = chain(ar, zip(-away.T, d.T, strict=True), len(x))
     g = ar.fma(_column(gp), ar.div(away, _column(var)), _column(gs))
     g = ar.fma(count, d, g)
     dx = ar.div(ar.mul(g, _column(gamma)), _column(ar.mul(count, std)))

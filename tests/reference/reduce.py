@@ -34,7 +34,7 @@ def maximum(values, start):
 def reduce_in(order, ar, left, right, shape):
     """Sum left[k] * right[k] over k in one of the four orders; the arrays broadcast to `shape`."""
     n = len(left)
-    pairs = list(zip(left, right))
+    pairs = list(zip(left, right, strict=True))
     if order == PRODUCT:
         return np.broadcast_to(ar.mul(left[0], right[0]), shape)
     if order == SEQUENTIAL:
