@@ -53,7 +53,7 @@ class _Units:
             met = (
                 b[:, None] + self.b_k if padding is Padding.SKIPPED_IN_B else a[:, None] + self.a_k
             )
-            padded = (~real[met].all(axis=1)).astype(np.int64)
+            padded = np.asarray(~real[met].all(axis=1), np.int64)
         columns = [
             (a[:, None] + first).ravel(),
             (b[:, None] + first).ravel(),
