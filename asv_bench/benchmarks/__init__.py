@@ -1,0 +1,1 @@
+"""Benchmarks of pyodl for asv; docs/benchmarks.md says how to run them."""

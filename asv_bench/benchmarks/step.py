@@ -1,0 +1,83 @@
+"""Training steps: time, memory, rate, and a digest of the bits that they write."""
+
+import hashlib
+
+import numpy as np
+
+import pyodl
+from pyodl import bench, formats
+from pyodl.models import MODELS
+
+from .common import FP16, tensor
+
+NETWORKS = ["resnet8", "ds_cnn"]
+
+
+def network(model, arithmetic):
+    """Return a network and an image for it."""
+    net = MODELS[model](arithmetic=arithmetic)
+    return net, tensor(net.input_shape, arithmetic)
+
+
+class TrainStep:
+    params = [NETWORKS, FP16, [1, 2]]
+    param_names = ["model", "arithmetic", "threads"]
+
+    def setup(self, model, arithmetic, threads):
+        self.net, self.x = network(model, arithmetic)
+        pyodl.train_step(self.net, self.x, 3, lr=0.001, num_threads=threads)
+
+    def time_train_step(self, model, arithmetic, threads):
+        pyodl.train_step(self.net, self.x, 3, lr=0.001, num_threads=threads)
+
+
+class Memory:
+    params = [NETWORKS]
+    param_names = ["model"]
+
+    def peakmem_train_step(self, model):
+        net, x = network(model, "fp16-fp32acc")
+        pyodl.train_step(net, x, 3)
+
+
+class Rate:
+    """Steps beside their kernels alone and beside an FMA loop on registers, in turns."""
+
+    params = [NETWORKS, FP16]
+    param_names = ["model", "arithmetic"]
+
+    def track_gmac_per_second(self, model, arithmetic):
+        return bench.measure(model, arithmetic, steps=20).rate / 1e9
+
+    track_gmac_per_second.unit = "GMAC/s"
+
+    def track_fraction_of_peak(self, model, arithmetic):
+        return bench.measure(model, arithmetic, steps=20).share_of_peak.median
+
+    track_fraction_of_peak.unit = "of the FMA peak"
+
+
+class Bits:
+    """A digest of the weights after three steps.
+
+    asv calls a figure worse that grows by some factor. So the digest is spread over fifteen decades
+    and tracked together with its complement: if any bit changes, one of the two grows, and by
+    a factor of less than 1.1 in one case of two hundred only.
+    """
+
+    params = [NETWORKS, [*FP16, "fp32"], ["digest", "complement"]]
+    param_names = ["model", "arithmetic", "side"]
+
+    def track_bits_digest(self, model, arithmetic, side):
+        net, x = network(model, arithmetic)
+        for label in (3, 1, 4):
+            pyodl.train_step(net, x, label)
+        digest = hashlib.sha256()
+        for name, weights in sorted(net.parameters().items()):
+            digest.update(name.encode())
+            bits = formats.to_bits(weights)
+            digest.update(np.ascontiguousarray(bits, bits.dtype.newbyteorder("<")).tobytes())
+        share = int.from_bytes(digest.digest()[:6], "little") / 2**48
+        return 10.0 ** (15 * (share if side == "digest" else 1 - share))
+
+    track_bits_digest.unit = "digest"
