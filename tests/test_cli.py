@@ -132,8 +132,13 @@ def test_ctrl_c_leaves_a_checkpoint(tmp_path, capsys):
 def test_ctrl_c_in_a_process_of_its_own(tmp_path):
     path = tmp_path / "net.npz"
     command = [sys.executable, "-m", "pyodl", "train", "tiny_cnn", "--epochs", "1000"]
+    # -m looks in the working folder first, where the sources may be without their built kernels.
     process = subprocess.Popen(
-        [*command, "--save", str(path)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [*command, "--save", str(path)],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     deadline = time.monotonic() + 60
     while not path.exists() and time.monotonic() < deadline:
