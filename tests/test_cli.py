@@ -104,16 +104,16 @@ def test_resume_goes_on_with_the_same_bits(tmp_path):
 
 def interrupted_at(path, images):
     """Train for 3 epochs with Ctrl-C after so many images; return the exit status."""
-    from pyodl import _train
+    from pyodl.cli import _train_job
 
-    class Line(_train.ProgressLine):
+    class Line(_train_job.ProgressLine):
         def update(self, progress):
             super().update(progress)
             if progress.epoch * progress.images + progress.image == images:
                 os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_train, "ProgressLine", Line)
+        patch.setattr(_train_job, "ProgressLine", Line)
         return main(["train", "tiny_cnn", "--epochs", "3", "--save", str(path)])
 
 

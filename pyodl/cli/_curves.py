@@ -11,7 +11,7 @@ from numpy import ndarray
 from pyodl._files import whole_file
 
 if TYPE_CHECKING:
-    from pyodl._train import Run, Settings
+    from pyodl.cli._train_job import Run, Settings
 
 __all__ = ["check", "write"]
 
@@ -44,7 +44,7 @@ def write(path: Path, model: str, settings: "Settings", runs: Sequence["Run"]) -
     OSError
         If the file cannot be written.
     """
-    from matplotlib.figure import Figure  # noqa: PLC0415 - an extra, and slow to import
+    from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.6, 4.0), dpi=160, layout="constrained", facecolor="white")
     left, right = figure.subplots(1, 2)

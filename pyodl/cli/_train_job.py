@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pyodl
-from pyodl import _plot, datasets, device
 from pyodl import arithmetic as arithmetics
+from pyodl import datasets, device
 from pyodl._files import whole_file
 from pyodl._progress import ProgressLine
+from pyodl.cli import _curves
 from pyodl.datasets import Dataset
 from pyodl.device import Device
 from pyodl.models import MODELS
@@ -99,7 +100,7 @@ def prepare(arguments: argparse.Namespace) -> Job:
     """
     save, plot, out = (_output(arguments, name) for name in ("save", "plot", "json"))
     if plot is not None:
-        _plot.check(plot)
+        _curves.check(plot)
     model = arguments.model
     if arguments.resume is not None:
         main, settings = _resumed(arguments)
@@ -225,7 +226,7 @@ def run(job: Job) -> int:
         with whole_file(job.json) as file:
             file.write(json.dumps(_results(job), indent=2, allow_nan=False).encode() + b"\n")
     if job.plot is not None:
-        _plot.write(job.plot, job.model, job.settings, [r for r in (job.main, job.twin) if r])
+        _curves.write(job.plot, job.model, job.settings, [r for r in (job.main, job.twin) if r])
     return 0
 
 
