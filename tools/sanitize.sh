@@ -36,7 +36,7 @@ libstdcpp=$(gcc -print-file-name=libstdc++.so.6)
 if [ -e "$libstdcpp" ]; then LD_PRELOAD="$LD_PRELOAD $libstdcpp"; fi
 export LD_PRELOAD
 
-isas=$("$python" -c 'from pyodl._kernels import available_isas; print(*available_isas())')
+isas=$("$python" -P -c 'from pyodl._kernels import available_isas; print(*available_isas())')
 cd "$root"
 if [ -n "$short" ]; then
     workers=()
