@@ -1,10 +1,9 @@
 """Activations on flat tensors, split over elements: ReLU, LeakyReLU, sigmoid."""
 
-from cython.parallel cimport prange
 from libc.stdint cimport int64_t, uint16_t, uint32_t
 
 from pyodl._kernels._capsule cimport kernel_capsule
-from pyodl._kernels._team cimport Block, core_block
+from pyodl._kernels._team cimport over_cores
 from pyodl._kernels._transcendental cimport exp_float
 from pyodl._kernels._types cimport (
     Arguments, PYODL_BFLOAT16, PYODL_FLOAT32, PYODL_FP32, add, load, mul, quotient, rounded,
@@ -42,21 +41,21 @@ cdef void select32(
         out[i] = dy[i] & -positive
 
 
+cdef void relu_part(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
+    cdef int format = storage_format(args.arithmetic)
+    if format == PYODL_FLOAT32:
+        select32(<const uint32_t *>args.arrays[0], <const uint32_t *>args.arrays[1],
+                 <uint32_t *>args.arrays[2], INFINITY_FLOAT32, start, stop)
+    else:
+        select16(<const uint16_t *>args.arrays[0], <const uint16_t *>args.arrays[1],
+                 <uint16_t *>args.arrays[2],
+                 INFINITY_BFLOAT16 if format == PYODL_BFLOAT16 else INFINITY_FLOAT16,
+                 start, stop)
+
+
 cdef void relu(const Arguments *args, int num_threads) noexcept nogil:
     """out = x > 0 ? dy : +0; forward, dy is x. Arrays: x, dy, out. Sizes: n."""
-    cdef int core, format = storage_format(args.arithmetic)
-    cdef Block block
-    for core in prange(args.cores, num_threads=num_threads, use_threads_if=num_threads > 1,
-                       schedule="static"):
-        block = core_block(core, args.cores, args.sizes[0])
-        if format == PYODL_FLOAT32:
-            select32(<const uint32_t *>args.arrays[0], <const uint32_t *>args.arrays[1],
-                     <uint32_t *>args.arrays[2], INFINITY_FLOAT32, block.start, block.stop)
-        else:
-            select16(<const uint16_t *>args.arrays[0], <const uint16_t *>args.arrays[1],
-                     <uint16_t *>args.arrays[2],
-                     INFINITY_BFLOAT16 if format == PYODL_BFLOAT16 else INFINITY_FLOAT16,
-                     block.start, block.stop)
+    over_cores(args, args.sizes[0], num_threads, relu_part)
 
 
 cdef inline void leaky_block(
@@ -74,18 +73,17 @@ cdef inline void leaky_block(
             (<uint16_t *>out)[i] = (<const uint16_t *>dy)[i]
 
 
+cdef void leaky_relu_part(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
+    leaky_block(args.arithmetic, args.scalars[0], args.arrays[0], args.arrays[1],
+                args.arrays[2], start, stop)
+
+
 cdef void leaky_relu(const Arguments *args, int num_threads) noexcept nogil:
     """out = x > 0 ? dy : slope * dy; forward, dy is x.
 
     Arrays: x, dy, out. Sizes: n. Scalars: slope.
     """
-    cdef int core
-    cdef Block block
-    for core in prange(args.cores, num_threads=num_threads, use_threads_if=num_threads > 1,
-                       schedule="static"):
-        block = core_block(core, args.cores, args.sizes[0])
-        leaky_block(args.arithmetic, args.scalars[0], args.arrays[0], args.arrays[1],
-                    args.arrays[2], block.start, block.stop)
+    over_cores(args, args.sizes[0], num_threads, leaky_relu_part)
 
 
 cdef inline void sigmoid_block(
@@ -98,14 +96,13 @@ cdef inline void sigmoid_block(
         store(arithmetic, y, i, quotient(arithmetic, 1, rounded(arithmetic, s)))
 
 
+cdef void sigmoid_forward_part(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
+    sigmoid_block(args.arithmetic, args.arrays[0], args.arrays[1], start, stop)
+
+
 cdef void sigmoid_forward(const Arguments *args, int num_threads) noexcept nogil:
     """y = 1 / (1 + expf(-x)). Arrays: x, y. Sizes: n."""
-    cdef int core
-    cdef Block block
-    for core in prange(args.cores, num_threads=num_threads, use_threads_if=num_threads > 1,
-                       schedule="static"):
-        block = core_block(core, args.cores, args.sizes[0])
-        sigmoid_block(args.arithmetic, args.arrays[0], args.arrays[1], block.start, block.stop)
+    over_cores(args, args.sizes[0], num_threads, sigmoid_forward_part)
 
 
 cdef inline void sigmoid_grad_block(
@@ -120,15 +117,14 @@ cdef inline void sigmoid_grad_block(
               mul(arithmetic, load(arithmetic, dy, i), rounded(arithmetic, slope)))
 
 
+cdef void sigmoid_backward_part(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
+    sigmoid_grad_block(args.arithmetic, args.arrays[0], args.arrays[1], args.arrays[2],
+                       start, stop)
+
+
 cdef void sigmoid_backward(const Arguments *args, int num_threads) noexcept nogil:
     """dx = dy * (y * (1 - y)). Arrays: y, dy, dx. Sizes: n."""
-    cdef int core
-    cdef Block block
-    for core in prange(args.cores, num_threads=num_threads, use_threads_if=num_threads > 1,
-                       schedule="static"):
-        block = core_block(core, args.cores, args.sizes[0])
-        sigmoid_grad_block(args.arithmetic, args.arrays[0], args.arrays[1], args.arrays[2],
-                           block.start, block.stop)
+    over_cores(args, args.sizes[0], num_threads, sigmoid_backward_part)
 
 
 KERNELS = {

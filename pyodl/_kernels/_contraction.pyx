@@ -5,15 +5,15 @@ operands widened to binary32. What differs between primitives is in the offsets 
 lays out once (``pyodl.primitives._lowering``).
 """
 
-from cython.parallel cimport prange
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t
 
 from pyodl._kernels._capsule cimport kernel_capsule
 from pyodl._kernels._tile cimport (
     LEFT_OUT, MAX_LANES, MAX_REGISTERS, MAX_ROWS, MULTIPLIED, PYODL_LANES, PYODL_ROWS_1,
     PYODL_ROWS_2, PYODL_ROWS_3, SKIPPED_IN_B, Contraction, Segment, compute_tile, in_doubt,
-    is_whole, may_reach_negative_zero, store_four_rows, store_register, sum_without_padding,
+    is_whole, may_reach_negative_zero, raise_flag, store_four_rows, store_register, sum_without_padding,
 )
+from pyodl._kernels._team cimport over_parts
 from pyodl._kernels._types cimport Arguments, PYODL_FLOAT32, float_bits, storage_format
 
 
@@ -136,6 +136,22 @@ cdef int32_t run_tile(
     return doubt
 
 
+cdef void contract_tiles(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
+    cdef Contraction c
+    cdef const Tile *tiles = <const Tile *>args.arrays[8]
+    cdef int64_t t
+    cdef int32_t doubt = 0
+    c.a = <const float *>args.arrays[0]
+    c.b = <const float *>args.arrays[1]
+    c.a_k = <const int32_t *>args.arrays[3]
+    c.b_k = <const int32_t *>args.arrays[4]
+    c.depth = args.sizes[0]
+    for t in range(start, stop):
+        doubt |= run_tile(args, &c, &tiles[t])
+    if args.sizes[4] == LEFT_OUT and doubt:
+        raise_flag(<int32_t *>args.arrays[11])
+
+
 cdef void contract(const Arguments *args, int num_threads) noexcept nogil:
     """Run a contraction, tile by tile.
 
@@ -145,23 +161,8 @@ cdef void contract(const Arguments *args, int num_threads) noexcept nogil:
     is in doubt; or NULL). Sizes: K, tiles, step, lane stride, padding, guarded (run only if the
     flag is set).
     """
-    cdef Contraction c
-    cdef const Tile *tiles = <const Tile *>args.arrays[8]
-    cdef int64_t t, count = args.sizes[1]
-    cdef int32_t *flag = <int32_t *>args.arrays[11]
-    cdef int32_t doubt = 0
-    if args.sizes[5] and flag[0] == 0:
-        return
-    c.a = <const float *>args.arrays[0]
-    c.b = <const float *>args.arrays[1]
-    c.a_k = <const int32_t *>args.arrays[3]
-    c.b_k = <const int32_t *>args.arrays[4]
-    c.depth = args.sizes[0]
-    for t in prange(count, num_threads=num_threads, use_threads_if=num_threads > 1,
-                    schedule="static"):
-        doubt += run_tile(args, &c, &tiles[t])
-    if args.sizes[4] == LEFT_OUT and doubt:
-        flag[0] = 1
+    if args.sizes[5] == 0 or (<const int32_t *>args.arrays[11])[0]:
+        over_parts(args, num_threads, args.sizes[1], num_threads, contract_tiles)
 
 
 LANES = PYODL_LANES

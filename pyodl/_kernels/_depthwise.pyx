@@ -4,7 +4,6 @@
 unit is an output pixel (or a weight) of one register of channels.
 """
 
-from cython.parallel cimport prange
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
 from pyodl._kernels._capsule cimport kernel_capsule
@@ -12,6 +11,7 @@ from pyodl._kernels._tile cimport (
     MAX_LANES, MAX_PAIRS, PYODL_LANES, PYODL_PAIRS, SKIPPED_IN_A, SKIPPED_IN_B, Contraction,
     Segment, compute_pairs, in_doubt, may_reach_negative_zero, store_register, sum_without_padding,
 )
+from pyodl._kernels._team cimport over_parts
 from pyodl._kernels._types cimport Arguments, storage_format
 
 
@@ -59,6 +59,20 @@ cdef void run_units(
         store_register(format, args.arrays[6], 0, args.sizes[3], &segment, 1, result)
 
 
+cdef void contract_units(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
+    cdef Contraction c
+    cdef const Unit *units = <const Unit *>args.arrays[4]
+    cdef int64_t first = start
+    c.a = <const float *>args.arrays[0]
+    c.b = <const float *>args.arrays[1]
+    c.a_k = <const int32_t *>args.arrays[2]
+    c.b_k = <const int32_t *>args.arrays[3]
+    c.depth = args.sizes[0]
+    while first < stop:
+        run_units(args, &c, units + first, min(PYODL_PAIRS, stop - first))
+        first += PYODL_PAIRS
+
+
 cdef void contract_lanes(const Arguments *args, int num_threads) noexcept nogil:
     """Contract lane by lane.
 
@@ -66,18 +80,7 @@ cdef void contract_lanes(const Arguments *args, int num_threads) noexcept nogil:
     operand, or NULL); out (storage); flag (int32: whether the operand that meets padding has
     infinities or NaNs, or NULL). Sizes: K, units, step, lane stride, padding.
     """
-    cdef Contraction c
-    cdef const Unit *units = <const Unit *>args.arrays[4]
-    cdef int64_t block, count = args.sizes[1]
-    c.a = <const float *>args.arrays[0]
-    c.b = <const float *>args.arrays[1]
-    c.a_k = <const int32_t *>args.arrays[2]
-    c.b_k = <const int32_t *>args.arrays[3]
-    c.depth = args.sizes[0]
-    for block in prange((count + PYODL_PAIRS - 1) // PYODL_PAIRS, num_threads=num_threads,
-                        use_threads_if=num_threads > 1, schedule="static"):
-        run_units(args, &c, units + block * PYODL_PAIRS,
-                  min(PYODL_PAIRS, count - block * PYODL_PAIRS))
+    over_parts(args, num_threads, args.sizes[1], num_threads, contract_units)
 
 
 KERNELS = {"contract_lanes": kernel_capsule(contract_lanes)}

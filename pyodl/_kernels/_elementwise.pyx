@@ -1,10 +1,9 @@
 """Element-wise arithmetic between layers: sums, bias, the SGD update."""
 
-from cython.parallel cimport prange
 from libc.stdint cimport int64_t
 
 from pyodl._kernels._capsule cimport kernel_capsule
-from pyodl._kernels._team cimport Block, core_block
+from pyodl._kernels._team cimport over_cores
 from pyodl._kernels._types cimport (
     Arguments, PYODL_FLOAT32, load_value, storage_format,
 )
@@ -17,15 +16,27 @@ cdef extern from "include/elementwise.h" nogil:
         int, float, const void *, const void *, void *, int64_t, int64_t) noexcept
 
 
+cdef void add_tensors_part(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
+    add_values(storage_format(args.arithmetic), args.arrays[0], args.arrays[1],
+               args.arrays[2], start, stop)
+
+
 cdef void add_tensors(const Arguments *args, int num_threads) noexcept nogil:
     """out = x + y. Arrays: x, y, out. Sizes: n. Split over elements."""
-    cdef int core
-    cdef Block block
-    for core in prange(args.cores, num_threads=num_threads, use_threads_if=num_threads > 1,
-                       schedule="static"):
-        block = core_block(core, args.cores, args.sizes[0])
-        add_values(storage_format(args.arithmetic), args.arrays[0], args.arrays[1],
-                   args.arrays[2], block.start, block.stop)
+    over_cores(args, args.sizes[0], num_threads, add_tensors_part)
+
+
+cdef void add_bias_part(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
+    cdef int64_t row, columns = args.sizes[1]
+    cdef int format = storage_format(args.arithmetic)
+    cdef int64_t element = 4 if format == PYODL_FLOAT32 else 2
+    cdef char *y
+    for row in range(start, stop):
+        y = <char *>args.arrays[1] + row * columns * element
+        if args.sizes[2]:
+            add_values(format, y, args.arrays[0], y, 0, columns)
+        else:
+            add_constant(format, y, load_value(format, args.arrays[0], row), 0, columns)
 
 
 cdef void add_bias(const Arguments *args, int num_threads) noexcept nogil:
@@ -33,21 +44,15 @@ cdef void add_bias(const Arguments *args, int num_threads) noexcept nogil:
 
     Split over rows. The bias has one value a row, or, along columns, one a column.
     """
-    cdef int core
-    cdef int64_t row, columns = args.sizes[1]
-    cdef int format = storage_format(args.arithmetic)
-    cdef int64_t element = 4 if format == PYODL_FLOAT32 else 2
-    cdef char *y
-    cdef Block block
-    for core in prange(args.cores, num_threads=num_threads, use_threads_if=num_threads > 1,
-                       schedule="static"):
-        block = core_block(core, args.cores, args.sizes[0])
-        for row in range(block.start, block.stop):
-            y = <char *>args.arrays[1] + row * columns * element
-            if args.sizes[2]:
-                add_values(format, y, args.arrays[0], y, 0, columns)
-            else:
-                add_constant(format, y, load_value(format, args.arrays[0], row), 0, columns)
+    over_cores(args, args.sizes[0], num_threads, add_bias_part)
+
+
+cdef void sgd_part(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
+    cdef void *w = args.arrays[0]
+    cdef void *g = args.arrays[1]
+    if args.scalars[1] != 0.0:
+        scaled_add(args.arithmetic, args.scalars[1], w, g, g, start, stop)
+    scaled_add(args.arithmetic, -args.scalars[0], g, w, w, start, stop)
 
 
 cdef void sgd(const Arguments *args, int num_threads) noexcept nogil:
@@ -55,16 +60,7 @@ cdef void sgd(const Arguments *args, int num_threads) noexcept nogil:
 
     Arrays: w, g. Sizes: n. Scalars: lr, decay. Split over elements.
     """
-    cdef int core
-    cdef Block block
-    cdef void *w = args.arrays[0]
-    cdef void *g = args.arrays[1]
-    for core in prange(args.cores, num_threads=num_threads, use_threads_if=num_threads > 1,
-                       schedule="static"):
-        block = core_block(core, args.cores, args.sizes[0])
-        if args.scalars[1] != 0.0:
-            scaled_add(args.arithmetic, args.scalars[1], w, g, g, block.start, block.stop)
-        scaled_add(args.arithmetic, -args.scalars[0], g, w, w, block.start, block.stop)
+    over_cores(args, args.sizes[0], num_threads, sgd_part)
 
 
 KERNELS = {

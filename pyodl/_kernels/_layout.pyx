@@ -4,12 +4,11 @@ im2row, im2col, padding, transposes and layout changes are one strided copy each
 contraction reads. Offsets and strides count elements and may be negative (a flip).
 """
 
-from cython.parallel cimport prange
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t
 from libc.string cimport memcpy
 
 from pyodl._kernels._capsule cimport kernel_capsule
-from pyodl._kernels._team cimport Block, core_block
+from pyodl._kernels._team cimport over_cores
 from pyodl._kernels._types cimport Arguments, storage_format
 
 
@@ -106,41 +105,38 @@ cdef void walk_rows(
         next_row(&place, &w)
 
 
-cdef inline void walk_cores(const Arguments *args, bint widens, int num_threads) noexcept nogil:
-    cdef int core
-    cdef Block block
-    cdef int64_t rows = args.sizes[0] * args.sizes[1] * args.sizes[2] * args.sizes[3]
-    for core in prange(args.cores, num_threads=num_threads, use_threads_if=num_threads > 1,
-                       schedule="static"):
-        block = core_block(core, args.cores, rows)
-        if block.start < block.stop:
-            walk_rows(args, widens, block.start, block.stop)
+cdef void copy_rows(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
+    walk_rows(args, False, start, stop)
 
 
-cdef void transpose_cores(const Arguments *args, int num_threads) noexcept nogil:
-    """Widen matrices transposed, split over their rows.
+cdef void widen_rows(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
+    walk_rows(args, True, start, stop)
+
+
+cdef void transpose_rows(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
+    """Widen rows ``start`` to ``stop`` of every matrix, transposed.
 
     Rows are dimensions 2 and 3, one run of neighbours in the source; columns are dimension 4.
     """
-    cdef int core
-    cdef Block block
     cdef Walk w = walk_of(args)
     cdef Place place
     cdef int64_t matrix, rows = w.size[2] * w.size[3]
     for matrix in range(w.size[0] * w.size[1]):
         place = place_of(args, &w, matrix * rows)
-        for core in prange(args.cores, num_threads=num_threads, use_threads_if=num_threads > 1,
-                           schedule="static"):
-            block = core_block(core, args.cores, rows)
-            widen_transposed(storage_format(args.arithmetic), args.arrays[0], place.source,
-                             w.source[4], <float *>args.arrays[1] + place.target, w.size[3],
-                             w.target[3], w.target[2], block.start, block.stop, w.size[4])
+        widen_transposed(storage_format(args.arithmetic), args.arrays[0], place.source,
+                         w.source[4], <float *>args.arrays[1] + place.target, w.size[3],
+                         w.target[3], w.target[2], start, stop, w.size[4])
+
+
+cdef inline int64_t rows_of(const Walk *w) noexcept nogil:
+    return w.size[0] * w.size[1] * w.size[2] * w.size[3]
 
 
 cdef void copy(const Arguments *args, int num_threads) noexcept nogil:
     """Copy bits. Arrays: source, target. Sizes: 5 sizes, 5 source strides, 5 target strides,
     source offset, target offset, bytes of an element. Split over rows."""
-    walk_cores(args, False, num_threads)
+    cdef Walk w = walk_of(args)
+    over_cores(args, rows_of(&w), num_threads, copy_rows)
 
 
 cdef void widen(const Arguments *args, int num_threads) noexcept nogil:
@@ -154,9 +150,9 @@ cdef void widen(const Arguments *args, int num_threads) noexcept nogil:
         return
     cdef bint one_run = w.source[3] == 1 and (w.size[2] == 1 or w.source[2] == w.size[3])
     if one_run and w.target[4] == 1 and w.source[4] != 1:
-        transpose_cores(args, num_threads)
+        over_cores(args, w.size[2] * w.size[3], num_threads, transpose_rows)
     else:
-        walk_cores(args, True, num_threads)
+        over_cores(args, rows_of(&w), num_threads, widen_rows)
 
 
 cdef void find_nonfinite(const Arguments *args, int num_threads) noexcept nogil:

@@ -3,11 +3,10 @@
 Sizes of every kernel: C, elements of a channel. Formulas: the firmware's, operation by operation.
 """
 
-from cython.parallel cimport prange
 from libc.stdint cimport int64_t
 
 from pyodl._kernels._capsule cimport kernel_capsule
-from pyodl._kernels._team cimport Block, core_block
+from pyodl._kernels._team cimport over_cores
 from pyodl._kernels._types cimport (
     Arguments, add, float_bits, fma_step, load, mul, quotient, root, rounded, store, sub,
 )
@@ -46,17 +45,16 @@ cdef void channel_statistics(
         store(arithmetic, var, channel, v)
 
 
+cdef void instance_norm_statistics_part(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
+    cdef int64_t channel
+    for channel in range(start, stop):
+        channel_statistics(args.arithmetic, args.scalars[0], args.arrays[0], args.sizes[1],
+                           channel, args.arrays[1], args.arrays[2], args.arrays[3])
+
+
 cdef void instance_norm_statistics(const Arguments *args, int num_threads) noexcept nogil:
     """Arrays: x, mean, std, var or NULL. Scalars: epsilon."""
-    cdef int core
-    cdef int64_t channel
-    cdef Block block
-    for core in prange(args.cores, num_threads=num_threads, use_threads_if=num_threads > 1,
-                       schedule="static"):
-        block = core_block(core, args.cores, args.sizes[0])
-        for channel in range(block.start, block.stop):
-            channel_statistics(args.arithmetic, args.scalars[0], args.arrays[0], args.sizes[1],
-                               channel, args.arrays[1], args.arrays[2], args.arrays[3])
+    over_cores(args, args.sizes[0], num_threads, instance_norm_statistics_part)
 
 
 cdef void channel_apply(
@@ -70,22 +68,22 @@ cdef void channel_apply(
         store(arithmetic, y, i, fma_step(arithmetic, scale, value, beta))
 
 
-cdef void instance_norm_apply(const Arguments *args, int num_threads) noexcept nogil:
-    """y = (gamma / std) * (x - mean) + beta. Arrays: x, gamma, beta, mean, std, y."""
-    cdef int core, arithmetic = args.arithmetic
+cdef void instance_norm_apply_part(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
+    cdef int arithmetic = args.arithmetic
     cdef int64_t channel, n = args.sizes[1]
     cdef float scale
-    cdef Block block
-    for core in prange(args.cores, num_threads=num_threads, use_threads_if=num_threads > 1,
-                       schedule="static"):
-        block = core_block(core, args.cores, args.sizes[0])
-        for channel in range(block.start, block.stop):
-            scale = quotient(arithmetic, load(arithmetic, args.arrays[1], channel),
-                             load(arithmetic, args.arrays[4], channel))
-            channel_apply(arithmetic, args.arrays[0], scale,
-                          load(arithmetic, args.arrays[3], channel),
-                          load(arithmetic, args.arrays[2], channel), args.arrays[5],
-                          channel * n, (channel + 1) * n)
+    for channel in range(start, stop):
+        scale = quotient(arithmetic, load(arithmetic, args.arrays[1], channel),
+                         load(arithmetic, args.arrays[4], channel))
+        channel_apply(arithmetic, args.arrays[0], scale,
+                      load(arithmetic, args.arrays[3], channel),
+                      load(arithmetic, args.arrays[2], channel), args.arrays[5],
+                      channel * n, (channel + 1) * n)
+
+
+cdef void instance_norm_apply(const Arguments *args, int num_threads) noexcept nogil:
+    """y = (gamma / std) * (x - mean) + beta. Arrays: x, gamma, beta, mean, std, y."""
+    over_cores(args, args.sizes[0], num_threads, instance_norm_apply_part)
 
 
 cdef void channel_param_grad(
@@ -105,19 +103,18 @@ cdef void channel_param_grad(
     store(arithmetic, dbeta, channel, beta_sum)
 
 
+cdef void instance_norm_param_grad_part(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
+    cdef int64_t channel
+    for channel in range(start, stop):
+        channel_param_grad(args.arithmetic, args.arrays[0], args.arrays[1],
+                           load(args.arithmetic, args.arrays[2], channel),
+                           load(args.arithmetic, args.arrays[3], channel), args.sizes[1],
+                           channel, args.arrays[4], args.arrays[5])
+
+
 cdef void instance_norm_param_grad(const Arguments *args, int num_threads) noexcept nogil:
     """Arrays: x, dy, mean, std, dgamma, dbeta."""
-    cdef int core
-    cdef int64_t channel
-    cdef Block block
-    for core in prange(args.cores, num_threads=num_threads, use_threads_if=num_threads > 1,
-                       schedule="static"):
-        block = core_block(core, args.cores, args.sizes[0])
-        for channel in range(block.start, block.stop):
-            channel_param_grad(args.arithmetic, args.arrays[0], args.arrays[1],
-                               load(args.arithmetic, args.arrays[2], channel),
-                               load(args.arithmetic, args.arrays[3], channel), args.sizes[1],
-                               channel, args.arrays[4], args.arrays[5])
+    over_cores(args, args.sizes[0], num_threads, instance_norm_param_grad_part)
 
 
 cdef void channel_input_grad(const Arguments *args, int64_t channel) noexcept nogil:
@@ -147,16 +144,15 @@ cdef void channel_input_grad(const Arguments *args, int64_t channel) noexcept no
               quotient(arithmetic, mul(arithmetic, grad, gamma), scale))
 
 
+cdef void instance_norm_input_grad_part(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
+    cdef int64_t channel
+    for channel in range(start, stop):
+        channel_input_grad(args, channel)
+
+
 cdef void instance_norm_input_grad(const Arguments *args, int num_threads) noexcept nogil:
     """Arrays: x, dy, gamma, mean, std, var, dx."""
-    cdef int core
-    cdef int64_t channel
-    cdef Block block
-    for core in prange(args.cores, num_threads=num_threads, use_threads_if=num_threads > 1,
-                       schedule="static"):
-        block = core_block(core, args.cores, args.sizes[0])
-        for channel in range(block.start, block.stop):
-            channel_input_grad(args, channel)
+    over_cores(args, args.sizes[0], num_threads, instance_norm_input_grad_part)
 
 
 KERNELS = {

@@ -5,11 +5,10 @@ kernels sum in a float workspace of the input's shape, whose values are of the a
 and store it once; a device with a 16-bit accumulator sums in the tensor itself, to the same bits.
 """
 
-from cython.parallel cimport prange
 from libc.stdint cimport int64_t, uint16_t, uint32_t
 
 from pyodl._kernels._capsule cimport kernel_capsule
-from pyodl._kernels._team cimport Block, core_block
+from pyodl._kernels._team cimport over_cores
 from pyodl._kernels._types cimport (
     Arguments, PYODL_FLOAT32, add, fma_step, load, quotient, rounded, storage_format, store,
 )
@@ -136,62 +135,58 @@ cdef inline void store_sums(
         store(p.arithmetic, dx, i, sums[i])
 
 
+cdef void avg_pool_forward_part(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
+    cdef int64_t channel
+    cdef Pool pool = pool_of(args)
+    for channel in range(start, stop):
+        avg_forward_channel(&pool, args.arrays[0], args.arrays[1], channel)
+
+
 cdef void avg_pool_forward(const Arguments *args, int num_threads) noexcept nogil:
     """Arrays: x, y."""
-    cdef int core
+    over_cores(args, args.sizes[0], num_threads, avg_pool_forward_part)
+
+
+cdef void avg_pool_backward_part(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
     cdef int64_t channel
-    cdef Block block
     cdef Pool pool = pool_of(args)
-    for core in prange(args.cores, num_threads=num_threads, use_threads_if=num_threads > 1,
-                       schedule="static"):
-        block = core_block(core, args.cores, args.sizes[0])
-        for channel in range(block.start, block.stop):
-            avg_forward_channel(&pool, args.arrays[0], args.arrays[1], channel)
+    cdef float *sums = <float *>args.arrays[1]
+    for channel in range(start, stop):
+        clear(&pool, sums, channel)
+        avg_backward_channel(&pool, args.arrays[0], sums, channel)
+        store_sums(&pool, sums, args.arrays[2], channel)
 
 
 cdef void avg_pool_backward(const Arguments *args, int num_threads) noexcept nogil:
     """Arrays: dy, workspace, dx."""
-    cdef int core
+    over_cores(args, args.sizes[0], num_threads, avg_pool_backward_part)
+
+
+cdef void max_pool_forward_part(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
     cdef int64_t channel
-    cdef Block block
     cdef Pool pool = pool_of(args)
-    cdef float *sums = <float *>args.arrays[1]
-    for core in prange(args.cores, num_threads=num_threads, use_threads_if=num_threads > 1,
-                       schedule="static"):
-        block = core_block(core, args.cores, args.sizes[0])
-        for channel in range(block.start, block.stop):
-            clear(&pool, sums, channel)
-            avg_backward_channel(&pool, args.arrays[0], sums, channel)
-            store_sums(&pool, sums, args.arrays[2], channel)
+    for channel in range(start, stop):
+        max_forward_channel(&pool, args.arrays[0], args.arrays[1], channel)
 
 
 cdef void max_pool_forward(const Arguments *args, int num_threads) noexcept nogil:
     """Arrays: x, y."""
-    cdef int core
+    over_cores(args, args.sizes[0], num_threads, max_pool_forward_part)
+
+
+cdef void max_pool_backward_part(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
     cdef int64_t channel
-    cdef Block block
     cdef Pool pool = pool_of(args)
-    for core in prange(args.cores, num_threads=num_threads, use_threads_if=num_threads > 1,
-                       schedule="static"):
-        block = core_block(core, args.cores, args.sizes[0])
-        for channel in range(block.start, block.stop):
-            max_forward_channel(&pool, args.arrays[0], args.arrays[1], channel)
+    cdef float *sums = <float *>args.arrays[2]
+    for channel in range(start, stop):
+        clear(&pool, sums, channel)
+        max_backward_channel(&pool, args.arrays[0], args.arrays[1], sums, channel)
+        store_sums(&pool, sums, args.arrays[3], channel)
 
 
 cdef void max_pool_backward(const Arguments *args, int num_threads) noexcept nogil:
     """Arrays: x, dy, workspace, dx."""
-    cdef int core
-    cdef int64_t channel
-    cdef Block block
-    cdef Pool pool = pool_of(args)
-    cdef float *sums = <float *>args.arrays[2]
-    for core in prange(args.cores, num_threads=num_threads, use_threads_if=num_threads > 1,
-                       schedule="static"):
-        block = core_block(core, args.cores, args.sizes[0])
-        for channel in range(block.start, block.stop):
-            clear(&pool, sums, channel)
-            max_backward_channel(&pool, args.arrays[0], args.arrays[1], sums, channel)
-            store_sums(&pool, sums, args.arrays[3], channel)
+    over_cores(args, args.sizes[0], num_threads, max_pool_backward_part)
 
 
 KERNELS = {

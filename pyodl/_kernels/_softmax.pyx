@@ -4,11 +4,10 @@ Exponentials are computed twice, for the sum and for the quotient, rather than k
 binary32 accumulator the device keeps them unrounded.
 """
 
-from cython.parallel cimport prange
 from libc.stdint cimport int64_t
 
 from pyodl._kernels._capsule cimport kernel_capsule
-from pyodl._kernels._team cimport Block, core_block
+from pyodl._kernels._team cimport Block, core_block, over_parts
 from pyodl._kernels._transcendental cimport exp_float, fast_exp_float
 from pyodl._kernels._types cimport (
     Arguments, PYODL_BFLOAT16, PYODL_FLOAT16, PYODL_FP16_MULADD, add, float_from_bits, fma_step,
@@ -112,28 +111,37 @@ cdef void backward_row(
         store(arithmetic, dx, i, mul(arithmetic, value, load(arithmetic, y, i)))
 
 
+cdef void softmax_fast_part(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
+    cdef int64_t row, n = args.sizes[1]
+    for row in range(start, stop):
+        fast_row(args.arithmetic, args.arrays[0], args.arrays[1], row * n, n)
+
+
 cdef void softmax_fast(const Arguments *args, int num_threads) noexcept nogil:
     """Arrays: x, y."""
+    over_parts(args, num_threads, args.sizes[0], num_threads, softmax_fast_part)
+
+
+cdef void softmax_expf_part(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
     cdef int64_t row, n = args.sizes[1]
-    for row in prange(args.sizes[0], num_threads=num_threads, use_threads_if=num_threads > 1,
-                      schedule="static"):
-        fast_row(args.arithmetic, args.arrays[0], args.arrays[1], row * n, n)
+    for row in range(start, stop):
+        expf_row(args.arithmetic, args.cores, args.arrays[0], args.arrays[1], row * n, n)
 
 
 cdef void softmax_expf(const Arguments *args, int num_threads) noexcept nogil:
     """Arrays: x, y."""
+    over_parts(args, num_threads, args.sizes[0], num_threads, softmax_expf_part)
+
+
+cdef void softmax_backward_part(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
     cdef int64_t row, n = args.sizes[1]
-    for row in prange(args.sizes[0], num_threads=num_threads, use_threads_if=num_threads > 1,
-                      schedule="static"):
-        expf_row(args.arithmetic, args.cores, args.arrays[0], args.arrays[1], row * n, n)
+    for row in range(start, stop):
+        backward_row(args.arithmetic, args.arrays[0], args.arrays[1], args.arrays[2], row * n, n)
 
 
 cdef void softmax_backward(const Arguments *args, int num_threads) noexcept nogil:
     """Arrays: y, dy, dx."""
-    cdef int64_t row, n = args.sizes[1]
-    for row in prange(args.sizes[0], num_threads=num_threads, use_threads_if=num_threads > 1,
-                      schedule="static"):
-        backward_row(args.arithmetic, args.arrays[0], args.arrays[1], args.arrays[2], row * n, n)
+    over_parts(args, num_threads, args.sizes[0], num_threads, softmax_backward_part)
 
 
 KERNELS = {

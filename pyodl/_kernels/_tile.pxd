@@ -23,6 +23,7 @@ cdef extern from "include/tile.h" nogil:
         int32_t lane
         int32_t count
         int32_t out
+    void raise_flag(int32_t *) noexcept
     bint is_whole(const Segment *, int64_t) noexcept
     void store_four_rows(int, uint16_t *, int64_t, int64_t, const float *const *) noexcept
     void store_register(

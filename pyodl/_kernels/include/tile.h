@@ -250,6 +250,9 @@ PYODL_INLINE void store_runs(int format, void *out, int64_t at, int64_t lane_str
     }
 }
 
+/* Set a flag that other threads may be setting. */
+PYODL_INLINE void raise_flag(int32_t *flag) { __atomic_store_n(flag, 1, __ATOMIC_RELAXED); }
+
 /* Whether a register is one run of all lanes: then four rows that are neighbours in the output may
  * be stored together, lane by lane. */
 PYODL_INLINE int is_whole(const pyodl_segment *runs, int64_t count) {
