@@ -11,7 +11,8 @@ from pyodl._kernels._capsule cimport kernel_capsule
 from pyodl._kernels._tile cimport (
     LEFT_OUT, MAX_LANES, MAX_REGISTERS, MAX_ROWS, MULTIPLIED, PYODL_LANES, PYODL_ROWS_1,
     PYODL_ROWS_2, PYODL_ROWS_3, SKIPPED_IN_B, Contraction, Segment, compute_tile, in_doubt,
-    is_whole, may_reach_negative_zero, raise_flag, store_four_rows, store_register, sum_without_padding,
+    is_whole, may_reach_negative_zero, raise_flag, store_four_rows, store_register,
+    sum_without_padding,
 )
 from pyodl._kernels._team cimport over_parts
 from pyodl._kernels._types cimport Arguments, PYODL_FLOAT32, float_bits, storage_format

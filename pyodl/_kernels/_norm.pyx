@@ -45,7 +45,7 @@ cdef void channel_statistics(
         store(arithmetic, var, channel, v)
 
 
-cdef void instance_norm_statistics_part(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
+cdef void statistics_part(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
     cdef int64_t channel
     for channel in range(start, stop):
         channel_statistics(args.arithmetic, args.scalars[0], args.arrays[0], args.sizes[1],
@@ -54,7 +54,7 @@ cdef void instance_norm_statistics_part(const Arguments *args, int64_t start, in
 
 cdef void instance_norm_statistics(const Arguments *args, int num_threads) noexcept nogil:
     """Arrays: x, mean, std, var or NULL. Scalars: epsilon."""
-    over_cores(args, args.sizes[0], num_threads, instance_norm_statistics_part)
+    over_cores(args, args.sizes[0], num_threads, statistics_part)
 
 
 cdef void channel_apply(
@@ -68,7 +68,7 @@ cdef void channel_apply(
         store(arithmetic, y, i, fma_step(arithmetic, scale, value, beta))
 
 
-cdef void instance_norm_apply_part(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
+cdef void apply_part(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
     cdef int arithmetic = args.arithmetic
     cdef int64_t channel, n = args.sizes[1]
     cdef float scale
@@ -83,7 +83,7 @@ cdef void instance_norm_apply_part(const Arguments *args, int64_t start, int64_t
 
 cdef void instance_norm_apply(const Arguments *args, int num_threads) noexcept nogil:
     """y = (gamma / std) * (x - mean) + beta. Arrays: x, gamma, beta, mean, std, y."""
-    over_cores(args, args.sizes[0], num_threads, instance_norm_apply_part)
+    over_cores(args, args.sizes[0], num_threads, apply_part)
 
 
 cdef void channel_param_grad(
@@ -103,7 +103,7 @@ cdef void channel_param_grad(
     store(arithmetic, dbeta, channel, beta_sum)
 
 
-cdef void instance_norm_param_grad_part(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
+cdef void param_grad_part(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
     cdef int64_t channel
     for channel in range(start, stop):
         channel_param_grad(args.arithmetic, args.arrays[0], args.arrays[1],
@@ -114,7 +114,7 @@ cdef void instance_norm_param_grad_part(const Arguments *args, int64_t start, in
 
 cdef void instance_norm_param_grad(const Arguments *args, int num_threads) noexcept nogil:
     """Arrays: x, dy, mean, std, dgamma, dbeta."""
-    over_cores(args, args.sizes[0], num_threads, instance_norm_param_grad_part)
+    over_cores(args, args.sizes[0], num_threads, param_grad_part)
 
 
 cdef void channel_input_grad(const Arguments *args, int64_t channel) noexcept nogil:
@@ -144,7 +144,7 @@ cdef void channel_input_grad(const Arguments *args, int64_t channel) noexcept no
               quotient(arithmetic, mul(arithmetic, grad, gamma), scale))
 
 
-cdef void instance_norm_input_grad_part(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
+cdef void input_grad_part(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
     cdef int64_t channel
     for channel in range(start, stop):
         channel_input_grad(args, channel)
@@ -152,7 +152,7 @@ cdef void instance_norm_input_grad_part(const Arguments *args, int64_t start, in
 
 cdef void instance_norm_input_grad(const Arguments *args, int num_threads) noexcept nogil:
     """Arrays: x, dy, gamma, mean, std, var, dx."""
-    over_cores(args, args.sizes[0], num_threads, instance_norm_input_grad_part)
+    over_cores(args, args.sizes[0], num_threads, input_grad_part)
 
 
 KERNELS = {
