@@ -16,6 +16,7 @@ import zlib
 import ml_dtypes
 import numpy as np
 
+from pyodl import formats
 from pyodl import primitives as P
 from pyodl._kernels import set_parallel_work
 
@@ -112,6 +113,8 @@ def cases():
         yield name, None, VECTORS, call
     for name, call in IMAGE.items():
         yield name, None, IMAGES, call
+    for name, call in OPERATIONS.items():
+        yield name, None, VECTORS, call
 
 
 def _matmul(transpose_b, d, shape, kw):
@@ -268,6 +271,22 @@ VECTOR = {
     for name in ("cross_entropy", "mse", "l1", "berhu")
     for gradient in ("", "_grad")
 }
+
+
+def _operation(name, operands):
+    def call(d, n, kw):
+        arrays = [d(n) for _ in range(operands)]
+        return getattr(formats, name)(*arrays, arrays[0].dtype.name)
+
+    return call
+
+
+OPERATIONS = {
+    f"formats.{name}": _operation(name, operands)
+    for name, operands in (
+        ("add", 2), ("sub", 2), ("mul", 2), ("div", 2), ("sqrt", 1), ("fma", 3), ("round_to", 1),
+    )
+}  # fmt: skip
 
 
 def _pool(name, *, backward):

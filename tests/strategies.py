@@ -82,6 +82,12 @@ def filled(shape, fmt, kind, seed):
     return np.ascontiguousarray(bits).view(fmt.dtype)
 
 
+def grid(fmt):
+    """4,096 of 16 bits: every exponent and sign, fractions that differ from value to value."""
+    bits = np.arange(4096, dtype=np.uint32) * 16
+    return (bits + (bits >> 4) * 7 % 16).astype(np.uint16).view(fmt.dtype)
+
+
 @st.composite
 def environments(draw, with_cores=True):
     """(keyword arguments of a primitive, a function that draws an array of the right dtype)."""

@@ -8,7 +8,7 @@ from golden_cases import IEEE, ieee_differences
 from hypothesis import given
 from hypothesis import strategies as st
 from reference import FORMATS
-from strategies import filled, kinds, seeds
+from strategies import filled, grid, kinds, seeds
 
 from pyodl import formats
 
@@ -26,19 +26,13 @@ def _every(name):
     return np.arange(65536, dtype=np.uint16).view(FORMATS[name].dtype)
 
 
-def _grid(name):
-    """4,096 patterns: every exponent and sign, fractions that differ from pattern to pattern."""
-    bits = np.arange(4096, dtype=np.uint32) * 16
-    return (bits + (bits >> 4) * 7 % 16).astype(np.uint16).view(FORMATS[name].dtype)
-
-
 @sixteen_bits
 @pytest.mark.parametrize("operation", BINARY)
 def test_every_pair_of_a_grid(operation, name):
-    grid = _grid(name)
-    assert np.unique(grid.view(np.uint16)).size == 4096
-    for chunk in np.split(grid, 32):
-        a, b = (np.ascontiguousarray(v) for v in np.broadcast_arrays(chunk[:, None], grid))
+    values = grid(FORMATS[name])
+    assert np.unique(values.view(np.uint16)).size == 4096
+    for chunk in np.split(values, 32):
+        a, b = (np.ascontiguousarray(v) for v in np.broadcast_arrays(chunk[:, None], values))
         want = getattr(reference.formats, operation)(a, b, name)
         assert_same(getattr(formats, operation)(a, b, name), want, operation)
 

@@ -10,6 +10,7 @@ import pathlib
 import subprocess
 import sys
 
+import digest_kernels
 import pytest
 
 import pyodl
@@ -88,3 +89,28 @@ def test_every_build_and_thread_count_has_the_same_bits(arithmetic, isa, threads
     assert len(got) == len(want) > 200
     different = [line for line, same in zip(got, want, strict=True) if line != same]
     assert not different
+
+
+class _Asked(dict):
+    """A dict that remembers which keys it was asked for."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.keys_asked = set()
+
+    def __getitem__(self, key):
+        self.keys_asked.add(key)
+        return super().__getitem__(key)
+
+
+def test_digests_run_every_kernel(monkeypatch):
+    asked = _Asked(_kernels.KERNELS)
+    monkeypatch.setattr(_kernels, "KERNELS", asked)
+    for _, kernels, shapes, call in digest_kernels.cases():
+        for kernel in ("naive", "simd_2x4") if kernels == digest_kernels.MATMUL else (None,):
+            keywords = {"arithmetic": "fp16-fp32acc"} | ({"kernel": kernel} if kernel else {})
+            for shape in shapes[:-1]:
+                call(digest_kernels.Draw("fp16-fp32acc", "moderate", 0), shape, keywords)
+    # Tested build by build in test_transcendental; and the loop that measures the processor's peak.
+    elsewhere = {"exp_float", "log_float", "fast_exp_float", "fma_peak"}
+    assert _kernels.KERNELS.keys() - asked.keys_asked == elsewhere

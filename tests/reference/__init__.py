@@ -14,7 +14,7 @@ Where the numerics page and the recorded bits leave a choice, this is what is mo
 * The last product of an odd K in `lanes-split` is added to +0 once more after its own rounding.
 * Fast softmax starts its maximum at the lowest finite value of the storage format; losses, expf
   softmax and max pooling at the first element; berHu at +0. Only a greater value replaces it.
-* The instance norm's epsilon, 0 in binary16, is 0 in every format.
+* The instance norm's epsilon of 1e-10 is rounded to the storage format, so it is 0 in binary16.
 * The direct input gradient steps through float for 16-bit accumulators when there is stride or
   padding; the depthwise one never does.
 * Direct convolutions, CHW on the device, run the same (c, kh, kw) loops in HWC.

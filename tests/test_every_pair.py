@@ -1,0 +1,69 @@
+"""All pairs of a 4,096-value grid through the kernels of the primitives.
+
+`test_formats` compares every pair with exact arithmetic for the operations of `pyodl.formats`. The
+primitives compute on vector registers with code of their own; here it is held against those.
+"""
+
+import numpy as np
+import pytest
+from agreement import assert_same
+from reference import ARITHMETICS
+from strategies import grid
+
+from pyodl import formats
+from pyodl import primitives as P
+
+SIXTEEN_BITS = [name for name, ar in ARITHMETICS.items() if ar.storage.bits == np.uint16]
+every_arithmetic = pytest.mark.parametrize("arithmetic", SIXTEEN_BITS)
+
+
+def pairs(arithmetic):
+    """-> name of the format, column and row of the grid: together, every pair of its values."""
+    storage = ARITHMETICS[arithmetic].storage
+    values = grid(storage)
+    return storage.name, values.reshape(-1, 1).copy(), values.reshape(1, -1).copy()
+
+
+def plus_zero(x, name):
+    """An accumulator that began with +0 after one value: -0 has become +0."""
+    return formats.add(x, formats.round_to(0.0, name), name)
+
+
+@every_arithmetic
+def test_sums(arithmetic):
+    """With a binary32 accumulator too there is one rounding that counts."""
+    name, column, row = pairs(arithmetic)
+    a, b = (np.ascontiguousarray(x) for x in np.broadcast_arrays(column, row))
+    assert_same(P.add(a, b, arithmetic=arithmetic), formats.add(column, row, name), "add")
+
+
+def multiply_add(a, b, c, arithmetic):
+    """a * b + (1 * c + 0), rounded as the arithmetic rounds and stored."""
+    name = ARITHMETICS[arithmetic].storage.name
+    if arithmetic == "fp16-muladd":
+        return formats.add(formats.mul(a, b, name), plus_zero(c, name), name)
+    if arithmetic.endswith("fma"):
+        return formats.fma(a, b, plus_zero(c, name), name)
+    a, b, c = (formats.round_to(x, "float32") for x in (a, b, c))  # exact
+    return formats.round_to(formats.fma(a, b, plus_zero(c, "float32"), "float32"), name)
+
+
+@every_arithmetic
+def test_products(arithmetic):
+    """K = 1: naive writes the rounded product, the other kernels add it to +0."""
+    name, column, row = pairs(arithmetic)
+    got = P.matmul(column, row, kernel="naive", arithmetic=arithmetic)
+    assert_same(got, formats.mul(column, row, name), "naive")
+    got = P.matmul(column, row, kernel="naive_m", arithmetic=arithmetic)
+    zero = formats.round_to(0.0, name)
+    assert_same(got, multiply_add(column, row, zero, arithmetic), "naive_m")
+
+
+@every_arithmetic
+def test_multiply_adds(arithmetic):
+    """K = 2, the first product is 1 * c: every pair meets a c drawn from the grid."""
+    name, column, row = pairs(arithmetic)
+    c = np.random.default_rng(1).permutation(column)
+    one = np.full_like(row, formats.round_to(1.0, name))
+    got = P.matmul(np.hstack([c, column]), np.vstack([one, row]), arithmetic=arithmetic)
+    assert_same(got, multiply_add(column, row, c, arithmetic), "naive")
