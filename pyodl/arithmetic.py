@@ -1,6 +1,6 @@
 """The named arithmetics: what is stored, what accumulates, and whether a step is fused.
 
-One table, in the order of ``enum pyodl_arithmetic`` in the kernels (NUMERICS.md, section 2).
+One table, in the order of ``enum pyodl_arithmetic`` in the kernels (docs/numerics.md, section 2).
 """
 
 from dataclasses import dataclass

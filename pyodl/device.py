@@ -16,7 +16,7 @@ class Device:
     name : str
     cores : int
         Cores of the cluster. They change bits only through the matmul kernels' fall-back rules
-        (NUMERICS.md, section 4).
+        (docs/numerics.md, section 4).
 
     Raises
     ------

@@ -1,8 +1,8 @@
 """The storage formats: one table of facts, bits and values, and IEEE operations on arrays.
 
 Every operation here rounds once, to nearest with ties to even, keeps subnormals, and writes the
-RISC-V canonical NaN (NUMERICS.md, section 1). None converts its operands: an operation in a format
-takes arrays of that format, and only `round_to` moves values from one format to another.
+RISC-V canonical NaN (docs/numerics.md, section 1). None converts its operands: an operation in a
+format takes arrays of that format, and only `round_to` moves values from one format to another.
 """
 
 from dataclasses import dataclass

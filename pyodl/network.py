@@ -46,7 +46,7 @@ class Network:
     `activations` and `gradients` return are the network's own and change with every step.
 
     A tensor that several layers take gets the sum of their gradients, each addition stored,
-    beginning with the last of these layers (ORACLE.md, section 6).
+    beginning with the last of these layers (docs/numerics.md, section 5).
 
     Parameters
     ----------

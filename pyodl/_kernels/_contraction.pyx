@@ -2,7 +2,7 @@
 
 ``out[row, column] = sum over k of a[a_row[row] + a_k[k]] * b[column's offset + b_k[k]]`` over
 operands widened to binary32. What differs between primitives is in the offsets alone, which Python
-lays out once (``pyodl.primitives._lowering``).
+lays out once (``pyodl.primitives._contraction``).
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t

@@ -18,7 +18,7 @@ cdef inline Block core_block(int core, int cores, int64_t size) noexcept nogil:
     """Return the half-open block of ``size`` items that ``core`` of ``cores`` owns.
 
     Blocks are ``ceil(size / cores)`` long; late cores may own fewer items or none
-    (NUMERICS.md, section 4).
+    (docs/numerics.md, section 4).
     """
     cdef Block block
     cdef int64_t length = (size + cores - 1) // cores

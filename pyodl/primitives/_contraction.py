@@ -60,8 +60,8 @@ _VIA32 = {"float16": Step.HALF_VIA32, "bfloat16": Step.BFLOAT_VIA32}
 def step_of(arithmetic: Arithmetic, *, via32: bool = False) -> Step:
     """Return the step of an arithmetic; ``via32`` where the firmware goes through a float.
 
-    That detour is only taken with a 16-bit accumulator (ORACLE.md, section 4, direct input
-    gradient).
+    That detour is only taken with a 16-bit accumulator (docs/numerics.md, section 5, direct
+    convolution).
     """
     if via32 and arithmetic.accumulator.name in _VIA32:
         return _VIA32[arithmetic.accumulator.name]

@@ -1,7 +1,7 @@
 """Which output of a matmul is summed in which order: the one description of all kernels.
 
 A cluster kernel is a name, the dimension it divides over cores and its fall-backs; what it leaves
-in the bits is a reduction order per rectangle of the output (NUMERICS.md, section 3).
+in the bits is a reduction order per rectangle of the output (docs/numerics.md, section 3).
 """
 
 from collections.abc import Callable

@@ -39,7 +39,7 @@ def conv2d_forward(
     cores: int = 8,
     num_threads: int | None = None,
 ) -> ndarray:
-    """Convolve an image (paper, section 3; ORACLE.md, section 4).
+    """Convolve an image (paper, section 3; docs/numerics.md, section 5).
 
     Parameters
     ----------
@@ -156,7 +156,8 @@ def conv2d_input_grad(
     """Return the gradient of a convolution's input.
 
     im2row spreads ``dy`` with zeros and multiplies them. With a 16-bit accumulator the direct loops
-    of a stride above one or any padding go through a float at every step (ORACLE.md, section 4).
+    of a stride above one or any padding go through a float at every step (docs/numerics.md,
+    section 5).
 
     Parameters
     ----------

@@ -28,7 +28,7 @@ def matmul(
     cores: int = 8,
     num_threads: int | None = None,
 ) -> ndarray:
-    """Multiply two matrices in the order of a cluster kernel (NUMERICS.md, section 3).
+    """Multiply two matrices in the order of a cluster kernel (docs/numerics.md, section 3).
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def matvec(
     cores: int = 8,
     num_threads: int | None = None,
 ) -> ndarray:
-    """Multiply a matrix by a vector in the order of a cluster kernel (NUMERICS.md, section 3).
+    """Multiply a matrix by a vector in the order of a cluster kernel (docs/numerics.md, section 3).
 
     Parameters
     ----------

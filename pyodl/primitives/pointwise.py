@@ -150,7 +150,8 @@ def pointwise_weight_grad(
 ) -> ndarray:
     """Return the gradient of the weights of a 1x1 convolution.
 
-    In HWC the firmware scrambles its input (ORACLE.md, section 7.13); this is the gradient meant.
+    In HWC the firmware scrambles its input (docs/fidelity.md, defect 13); this is the gradient
+    meant.
 
     Parameters
     ----------

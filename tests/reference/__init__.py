@@ -3,7 +3,7 @@
 It has the functions of `pyodl.primitives` under the same names, plus the scalar operations of
 `pyodl.formats`. It validates nothing: the tests hand it what is valid.
 
-Where the numerics page and the recorded bits leave a choice, this is what is modelled:
+It follows docs/numerics.md. Where the recorded bits leave a choice, this is what is modelled:
 
 * `wide` arithmetics (binary32 accumulator) round each operation of a formula to binary32, reuse the
   result unrounded within the primitive, and round to storage at the store. Stored and read back:

@@ -1,4 +1,4 @@
-/* The six arithmetics of NUMERICS.md, section 2, on single values.
+/* The six arithmetics of docs/numerics.md, section 2, on single values.
  *
  * A value lives in a float and always is a value of the accumulator format. add, sub, mul, div and
  * root round once to that format; fma() is fused or not as the arithmetic's name says. load()

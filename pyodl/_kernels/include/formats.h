@@ -2,7 +2,7 @@
  *
  * Every value of the three formats is exact in binary32, so kernels compute on floats that hold
  * storage values, and only the functions here round. Rounding is to nearest, ties to even;
- * subnormals are kept; a NaN result is the RISC-V canonical one (NUMERICS.md, section 1).
+ * subnormals are kept; a NaN result is the RISC-V canonical one (docs/numerics.md, section 1).
  */
 #ifndef PYODL_FORMATS_H
 #define PYODL_FORMATS_H

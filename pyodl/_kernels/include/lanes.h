@@ -1,6 +1,6 @@
 /* A register of binary32 lanes, one lane per output element, and the arithmetics on it.
  *
- * The orders of NUMERICS.md constrain additions along k only, so lanes run across outputs and keep
+ * The orders of docs/numerics.md constrain additions along k only: lanes run across outputs and keep
  * every output's order for free. Lanes hold storage values (exact in binary32). The width follows
  * the instruction set that the file is compiled for; only the functions under an #if differ.
  */
@@ -209,7 +209,7 @@ enum pyodl_step {
     STEP_HALF_MULADD = 3,
     STEP_BFLOAT_FMA = 4,
     STEP_HALF_VIA32 = 5,    /* fused in binary32, then rounded: the strided or padded direct */
-    STEP_BFLOAT_VIA32 = 6   /* input gradient, ORACLE.md section 4 */
+    STEP_BFLOAT_VIA32 = 6   /* input gradient, docs/numerics.md, section 5 */
 };
 
 PYODL_INLINE int step_rounds_to_odd(int step) {

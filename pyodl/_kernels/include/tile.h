@@ -21,7 +21,7 @@
 #endif
 #define PYODL_MAX_TILE (24 * PYODL_LANES)
 
-enum pyodl_order { /* NUMERICS.md, section 3 */
+enum pyodl_order { /* docs/numerics.md, section 3 */
     ORDER_SEQUENTIAL = 0,
     ORDER_PRODUCT = 1,      /* K = 1, no accumulator: a product of -0 stays */
     ORDER_LANES_SPLIT = 2,  /* even k, odd k; the last product of an odd K apart */
