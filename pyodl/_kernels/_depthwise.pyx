@@ -4,15 +4,16 @@
 unit is an output pixel (or a weight) of one register of channels.
 """
 
-from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t
 
 from pyodl._kernels._capsule cimport kernel_capsule
 from pyodl._kernels._tile cimport (
     MAX_LANES, MAX_PAIRS, PYODL_LANES, PYODL_PAIRS, SKIPPED_IN_A, SKIPPED_IN_B, Contraction,
-    Segment, compute_pairs, in_doubt, may_reach_negative_zero, store_register, sum_without_padding,
+    Segment, compute_pairs, in_doubt, may_reach_negative_zero, store_register, store_rows,
+    sum_without_padding,
 )
 from pyodl._kernels._team cimport over_parts
-from pyodl._kernels._types cimport Arguments, storage_format
+from pyodl._kernels._types cimport Arguments, PYODL_FLOAT32, storage_format
 
 
 # One register of outputs; only the first `lanes` of it exist.
@@ -32,31 +33,62 @@ cdef void run_units(
     cdef const int32_t *flag = <const int32_t *>args.arrays[7]
     cdef int step = <int>args.sizes[2]
     cdef int padding = <int>args.sizes[4]
-    cdef int format = storage_format(args.arithmetic)
     cdef int32_t a_unit[MAX_PAIRS]
     cdef int32_t b_unit[MAX_PAIRS]
     cdef float values[MAX_PAIRS * MAX_LANES]
-    cdef Segment segment
-    cdef float *result
-    cdef int64_t u, lane
+    cdef int64_t u
     cdef bint everything = flag != NULL and flag[0] != 0
     cdef bint recheck = padding in (SKIPPED_IN_A, SKIPPED_IN_B) and (
         everything or may_reach_negative_zero(step))
-    segment.lane = 0
     for u in range(PYODL_PAIRS):
         a_unit[u] = units[min(u, count - 1)].a
         b_unit[u] = units[min(u, count - 1)].b
     compute_pairs(c, step, a_unit, b_unit, values)
+    if recheck:
+        for u in range(count):
+            if units[u].padded:
+                look_again(c, step, real, padding == SKIPPED_IN_B, everything, &units[u],
+                           values + u * PYODL_LANES)
+    store_units(args, units, count, values)
+
+
+cdef inline void look_again(
+    const Contraction *c, int step, const uint8_t *real, int padded_b, bint everything,
+    const Unit *unit, float *values
+) noexcept nogil:
+    """Compute again what multiplied padding may have spoilt."""
+    cdef int64_t lane
+    for lane in range(unit.lanes):
+        if in_doubt(values[lane], everything):
+            values[lane] = sum_without_padding(
+                c, step, real, padded_b, unit.a + lane, unit.b + lane)
+
+
+cdef inline bint are_neighbours(const Unit *units, int64_t count) noexcept nogil:
+    """Whether units of whole registers follow one another in the output."""
+    cdef int64_t u
     for u in range(count):
-        result = values + u * PYODL_LANES
-        if recheck and units[u].padded:
-            for lane in range(units[u].lanes):
-                if in_doubt(result[lane], everything):
-                    result[lane] = sum_without_padding(
-                        c, step, real, padding == SKIPPED_IN_B, a_unit[u] + lane, b_unit[u] + lane)
+        if units[u].lanes != PYODL_LANES or units[u].out != units[0].out + u:
+            return False
+    return PYODL_LANES % 8 == 0
+
+
+cdef inline void store_units(
+    const Arguments *args, const Unit *units, int64_t count, const float *values
+) noexcept nogil:
+    cdef int format = storage_format(args.arithmetic)
+    cdef Segment segment
+    cdef int64_t u
+    if count > 1 and format != PYODL_FLOAT32 and are_neighbours(units, count):
+        store_rows(format, <int>count, <uint16_t *>args.arrays[6] + units[0].out, args.sizes[3],
+                   values, PYODL_LANES)
+        return
+    segment.lane = 0
+    for u in range(count):
         segment.count = units[u].lanes
         segment.out = units[u].out
-        store_register(format, args.arrays[6], 0, args.sizes[3], &segment, 1, result)
+        store_register(format, args.arrays[6], 0, args.sizes[3], &segment, 1,
+                       values + u * PYODL_LANES)
 
 
 cdef void contract_units(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:

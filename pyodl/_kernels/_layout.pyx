@@ -15,6 +15,10 @@ from pyodl._kernels._types cimport Arguments, storage_format
 cdef extern from "include/widen.h" nogil:
     int32_t has_nonfinite(int, const void *, int64_t) noexcept
     void widen_row(int, const void *, int64_t, int64_t, float *, int64_t, int64_t) noexcept
+    void widen_plane(
+        int, const void *, int64_t, int64_t, float *, int64_t, int64_t, int64_t) noexcept
+    void deal_plane(
+        int, const void *, int64_t, int64_t, float *, float *, int64_t, int64_t, int64_t) noexcept
     void widen_transposed(
         int, const void *, int64_t, int64_t, float *, int64_t, int64_t, int64_t, int64_t, int64_t,
         int64_t) noexcept
@@ -73,36 +77,71 @@ cdef inline Place place_of(const Arguments *args, const Walk *w, int64_t row) no
     return place
 
 
-cdef inline void next_row(Place *place, const Walk *w) noexcept nogil:
+cdef inline void next_rows(Place *place, const Walk *w, int64_t count) noexcept nogil:
+    """Go on by ``count`` rows that lie in one plane: dimension 3."""
     cdef int64_t d
-    for d in range(DIMENSIONS - 2, -1, -1):
-        place.index[d] += 1
-        place.source += w.source[d]
-        place.target += w.target[d]
+    place.index[DIMENSIONS - 2] += count
+    place.source += count * w.source[DIMENSIONS - 2]
+    place.target += count * w.target[DIMENSIONS - 2]
+    for d in range(DIMENSIONS - 2, 0, -1):
         if place.index[d] < w.size[d]:
             return
         place.index[d] = 0
-        place.source -= w.size[d] * w.source[d]
-        place.target -= w.size[d] * w.target[d]
+        place.source += w.source[d - 1] - w.size[d] * w.source[d]
+        place.target += w.target[d - 1] - w.size[d] * w.target[d]
+        place.index[d - 1] += 1
 
 
-cdef void walk_rows(
+cdef inline void widen_part(
+    const Arguments *args, const Walk *w, const Place *place, int64_t rows
+) noexcept nogil:
+    """Widen rows of one plane."""
+    cdef int format = storage_format(args.arithmetic)
+    cdef float *target = <float *>args.arrays[1] + place.target
+    cdef float *odd = target + args.sizes[18] if args.sizes[18] else NULL
+    cdef int64_t row
+    if args.sizes[19]:
+        deal_plane(format, args.arrays[0], place.source, w.source[3], target, odd, w.target[3],
+                   rows, args.sizes[19])
+    elif w.source[4] == 1 and w.target[4] == 1:
+        widen_plane(format, args.arrays[0], place.source, w.source[3], target, w.target[3], rows,
+                    w.size[4])
+    else:
+        for row in range(rows):
+            widen_row(format, args.arrays[0], place.source + row * w.source[3], w.source[4],
+                      target + row * w.target[3], w.target[4], w.size[4])
+
+
+cdef inline void copy_part(
+    const Arguments *args, const Walk *w, const Place *place, int64_t rows
+) noexcept nogil:
+    """Copy rows of one plane."""
+    cdef int element = <int>args.sizes[17]
+    cdef int64_t row
+    for row in range(rows):
+        copy_row(
+            element,
+            <const char *>args.arrays[0] + (place.source + row * w.source[3]) * element,
+            w.source[4],
+            <char *>args.arrays[1] + (place.target + row * w.target[3]) * element,
+            w.target[4], w.size[4])
+
+
+cdef inline void walk_rows(
     const Arguments *args, bint widens, int64_t start, int64_t stop
 ) noexcept nogil:
-    """Copy rows ``start`` to ``stop`` of those that the outer four dimensions count."""
+    """Do rows ``start`` to ``stop`` of those that the outer four dimensions count."""
     cdef Walk w = walk_of(args)
     cdef Place place = place_of(args, &w, start)
-    cdef int format = storage_format(args.arithmetic)
-    cdef int element = <int>args.sizes[17]
-    cdef int64_t _row
-    for _row in range(start, stop):
+    cdef int64_t rows
+    while start < stop:
+        rows = min(stop - start, w.size[3] - place.index[3])
         if widens:
-            widen_row(format, args.arrays[0], place.source, w.source[4],
-                      <float *>args.arrays[1] + place.target, w.target[4], w.size[4])
+            widen_part(args, &w, &place, rows)
         else:
-            copy_row(element, <const char *>args.arrays[0] + place.source * element, w.source[4],
-                     <char *>args.arrays[1] + place.target * element, w.target[4], w.size[4])
-        next_row(&place, &w)
+            copy_part(args, &w, &place, rows)
+        next_rows(&place, &w, rows)
+        start += rows
 
 
 cdef void copy_rows(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
@@ -143,13 +182,14 @@ cdef void widen(const Arguments *args, int num_threads) noexcept nogil:
     """Widen stored values to floats, exactly.
 
     Arrays and sizes: as for `copy`; a third array is a guard: one int32, and nothing is done where
-    it is zero.
+    it is zero. Two more sizes deal rows out: how far elements with odd numbers go from those with
+    even ones, which the strides describe (0: nowhere), and the length of the rows (0: no dealing).
     """
     cdef Walk w = walk_of(args)
     if args.arrays[2] != NULL and (<const int32_t *>args.arrays[2])[0] == 0:
         return
     cdef bint one_run = w.source[3] == 1 and (w.size[2] == 1 or w.source[2] == w.size[3])
-    if one_run and w.target[4] == 1 and w.source[4] != 1:
+    if one_run and w.target[4] == 1 and w.source[4] != 1 and args.sizes[19] == 0:
         over_cores(args, w.size[2] * w.size[3], num_threads, transpose_rows)
     else:
         over_cores(args, rows_of(&w), num_threads, widen_rows)

@@ -25,7 +25,7 @@ cdef extern from "include/tile.h" nogil:
         int32_t out
     void raise_flag(int32_t *) noexcept
     bint is_whole(const Segment *, int64_t) noexcept
-    void store_four_rows(int, uint16_t *, int64_t, int64_t, const float *const *) noexcept
+    void store_rows(int, int, uint16_t *, int64_t, const float *, int64_t) noexcept
     void store_register(
         int, void *, int64_t, int64_t, const Segment *, int64_t, const float *) noexcept
     void compute_tile(

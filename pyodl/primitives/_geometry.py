@@ -11,7 +11,7 @@ import numpy as np
 from numpy import ndarray
 
 from pyodl.primitives._contraction import Offsets, Padding
-from pyodl.primitives._staging import SLACK
+from pyodl.primitives._staging import SLACK, Copy
 
 __all__ = ["Convolution", "Image", "input_grad_phases"]
 
@@ -82,24 +82,48 @@ class Image:
             spans.append((_slice(pixels), _slice(at)))
         return spans
 
-    def copies(self, image: ndarray, buffer: ndarray) -> list[tuple[ndarray, ndarray]]:
-        """Return the views of an image and of the buffer that filling the buffer copies between."""
+    def copies(self, image: ndarray, buffer: ndarray) -> list[Copy]:
+        """Return the copies that fill the buffer with an image."""
         if self.layout == "HWC":
             (rows, to_rows), (columns, to_columns) = self._spans(0)[0], self._spans(1)[0]
-            return [(image[rows, columns], buffer[to_rows, to_columns])]
+            return [Copy(image[rows, columns], buffer[to_rows, to_columns])]
+        phases = enumerate(self._spans(0))
+        if self._deals():
+            return [
+                self._dealt(image[:, rows], buffer[:, i, :, to_rows])
+                for i, (rows, to_rows) in phases
+            ]
         return [
-            (image[:, rows, columns], buffer[:, i, j, to_rows, to_columns])
-            for i, (rows, to_rows) in enumerate(self._spans(0))
+            Copy(image[:, rows, columns], buffer[:, i, j, to_rows, to_columns])
+            for i, (rows, to_rows) in phases
             for j, (columns, to_columns) in enumerate(self._spans(1))
         ]
+
+    def _deals(self) -> bool:
+        """Whether whole rows are dealt out to two phases of columns, the first of which is kept."""
+        left, width = self.origin[1], self.size[1]
+        inside = left >= 0 and left + self.width <= width
+        return inside and self.stride[1] == 2 and self.spread[1] == 1 and left % 2 < self.kept[1]
+
+    def _dealt(self, image: ndarray, planes: ndarray) -> Copy:
+        """Deal out the rows of an image to planes of (channel, phase, row, column)."""
+        left, width = self.origin[1], self.width
+
+        def phase(first: int, count: int) -> ndarray:
+            return planes[:, first % 2, :, first // 2 : first // 2 + count]
+
+        odd = phase(left + 1, width // 2) if self.kept[1] == 2 else None
+        return Copy(image[:, :, ::2], phase(left, (width + 1) // 2), odd, width)
 
     def real(self) -> ndarray | None:
         """Return which elements of the buffer are pixels, slack included; None if all are."""
         marks = np.zeros(self.shape, np.uint8)
         shape = (self.channels, self.height, self.width)
         ones = np.ones(shape if self.layout == "CHW" else (*shape[1:], shape[0]), np.uint8)
-        for pixels, places in self.copies(ones, marks):
-            places[...] = pixels
+        for copy in self.copies(ones, marks):
+            copy.target[...] = 1
+            if copy.odd is not None:
+                copy.odd[...] = 1
         if marks.all():
             return None
         return np.concatenate([marks.ravel(), np.zeros(SLACK, np.uint8)])

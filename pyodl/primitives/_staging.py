@@ -5,6 +5,7 @@ the kernel walks their strides.
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy import ndarray
@@ -12,9 +13,21 @@ from numpy import ndarray
 from pyodl._kernels import Operation, bind
 from pyodl.arithmetic import Arithmetic
 
-__all__ = ["SLACK", "Stager", "bind_copy"]
+__all__ = ["SLACK", "Copy", "Stager", "bind_copy"]
 
-Copies = list[tuple[ndarray, ndarray]]
+
+class Copy(NamedTuple):
+    """A strided copy between two views of the same shape.
+
+    Where ``row`` is not 0, rows of so many neighbours are dealt out: the views are of the elements
+    with even numbers, and ``odd`` is where the others go, if anywhere.
+    """
+
+    source: ndarray
+    target: ndarray
+    odd: ndarray | None = None
+    row: int = 0
+
 
 SLACK = 16  # floats that the widest register may read beyond the last element
 _DIMENSIONS = 5
@@ -23,9 +36,18 @@ _DIMENSIONS = 5
 def _walk(view: ndarray, base: ndarray) -> tuple[list[int], int]:
     """Return the strides of ``view`` in elements, outermost first, and its offset in ``base``."""
     size = base.itemsize
-    address = [array.__array_interface__["data"][0] for array in (view, base)]
     strides = [0] * (_DIMENSIONS - view.ndim) + [stride // size for stride in view.strides]
-    return strides, (address[0] - address[1]) // size
+    return strides, _distance(base, view)
+
+
+def _address(view: ndarray) -> int:
+    """Return where a view's first element lies in memory."""
+    return int(view.__array_interface__["data"][0])
+
+
+def _distance(view: ndarray, other: ndarray | None) -> int:
+    """Return how many elements another view lies beyond a view; 0 for none."""
+    return 0 if other is None else (_address(other) - _address(view)) // view.itemsize
 
 
 def _bind_walk(
@@ -37,13 +59,14 @@ def _bind_walk(
     code: int,
     cores: int,
     guard: ndarray | None = None,
+    dealing: tuple[int, int] = (0, 0),
 ) -> Operation:
     shape = [1] * (_DIMENSIONS - source_view.ndim) + list(source_view.shape)
     source_strides, source_offset = _walk(source_view, source)
     target_strides, target_offset = _walk(target_view, target)
     sizes = [*shape, *source_strides, *target_strides, source_offset, target_offset]
     outputs = [target] if guard is None else [target, guard]
-    return bind(kernel, [source], outputs, [*sizes, target.itemsize], (), code, cores)
+    return bind(kernel, [source], outputs, [*sizes, target.itemsize, *dealing], (), code, cores)
 
 
 def bind_copy(
@@ -83,7 +106,7 @@ class Stager:
         kind: str,
         source: ndarray,
         shape: Sequence[int],
-        copies: Callable[[ndarray], Copies],
+        copies: Callable[[ndarray], list[Copy]],
         guard: ndarray | None = None,
     ) -> tuple[ndarray, tuple[Operation, ...]]:
         """Return the buffer of ``shape`` that holds ``source`` and the operations that fill it.
@@ -93,25 +116,30 @@ class Stager:
         kind : str
             Tells buffers of the same tensor apart.
         copies : callable
-            Maps the shaped buffer to pairs of views, of the source and of the buffer.
+            Maps the shaped buffer to the copies between the source and it.
         guard : ndarray or None
             One int32: the operations do nothing while it is zero.
         """
-        key = (kind, source.__array_interface__["data"][0])
+        key = (kind, _address(source))
         if key in self._staged:
             return self._staged[key], ()
         view, buffer = floats(*shape)
         self._staged[key] = buffer
         code, cores = self.arithmetic.code, self.cores
         return buffer, tuple(
-            _bind_walk("widen", source, taken, buffer, place, code, cores, guard)
-            for taken, place in copies(view)
-            if taken.size
+            _bind_walk(
+                *("widen", source, copy.source, buffer, copy.target, code, cores, guard),
+                (_distance(copy.target, copy.odd), copy.row),
+            )
+            for copy in copies(view)
+            if copy.source.size
         )
 
     def flat(self, source: ndarray) -> tuple[ndarray, tuple[Operation, ...]]:
         """Widen a tensor as it lies."""
-        return self.stage("flat", source, [source.size], lambda view: [(source.reshape(-1), view)])
+        return self.stage(
+            "flat", source, [source.size], lambda view: [Copy(source.reshape(-1), view)]
+        )
 
     def transposed(
         self, source: ndarray, rows: int, padded_rows: int | None = None
@@ -120,7 +148,7 @@ class Stager:
         matrix = source.reshape(rows, -1)
         shape = (matrix.shape[1], padded_rows or rows)
         kind = f"transposed to {shape[1]}"
-        return self.stage(kind, source, shape, lambda view: [(matrix.T, view[:, :rows])])
+        return self.stage(kind, source, shape, lambda view: [Copy(matrix.T, view[:, :rows])])
 
     def panels(
         self, source: ndarray, matrix: ndarray, width: int
@@ -132,9 +160,9 @@ class Stager:
         k, m = matrix.shape
         full = m // width
 
-        def copies(view: ndarray) -> Copies:
+        def copies(view: ndarray) -> list[Copy]:
             whole = matrix[:, : full * width].reshape(k, full, width).transpose(1, 0, 2)
             rest = matrix[:, full * width :]
-            return [(whole, view[:full]), (rest, view[-1, :, : m - full * width])]
+            return [Copy(whole, view[:full]), Copy(rest, view[-1, :, : m - full * width])]
 
         return self.stage("panels", source, (-(-m // width), k, width), copies)

@@ -125,6 +125,23 @@ PYODL_INLINE void lanes_store_value(int format, void *array, int64_t i, lanes va
     }
 }
 
+/* Eight rows of eight 16-bit values, transposed: three perfect shuffles of all 64. */
+typedef uint16_t pyodl_eight __attribute__((vector_size(16)));
+
+PYODL_INLINE void transpose_eight(pyodl_eight rows[8]) {
+    PYODL_UNROLL
+    for (int stage = 0; stage < 3; stage++) {
+        pyodl_eight next[8];
+        PYODL_UNROLL
+        for (int i = 0; i < 4; i++) {
+            next[2 * i] = __builtin_shufflevector(rows[i], rows[i + 4], 0, 8, 1, 9, 2, 10, 3, 11);
+            next[2 * i + 1] =
+                __builtin_shufflevector(rows[i], rows[i + 4], 4, 12, 5, 13, 6, 14, 7, 15);
+        }
+        memcpy(rows, next, sizeof next);
+    }
+}
+
 /* ---- rounding in place ------------------------------------------------------------------- */
 
 /* To binary16, to nearest. With F16C the instruction names the mode, so the host's rounding mode

@@ -253,47 +253,49 @@ PYODL_INLINE void store_runs(int format, void *out, int64_t at, int64_t lane_str
 /* Set a flag that other threads may be setting. */
 PYODL_INLINE void raise_flag(int32_t *flag) { __atomic_store_n(flag, 1, __ATOMIC_RELAXED); }
 
-/* Whether a register is one run of all lanes: then four rows that are neighbours in the output may
- * be stored together, lane by lane. */
+/* Whether a register is one run of all lanes: then rows that are neighbours in the output may be
+ * stored together, lane by lane. */
 PYODL_INLINE int is_whole(const pyodl_segment *runs, int64_t count) {
     return PYODL_LANES % 8 == 0 && count == 1 && runs->count == PYODL_LANES;
 }
 
-/* Four rows of one register of 16-bit values, four neighbours a lane: a transpose by halves. */
-PYODL_INLINE void store_four_rows(int format, uint16_t *out, int64_t at, int64_t lane_stride,
-                                  const float *const *rows) {
-#if PYODL_LANES % 8 == 0
-    typedef uint16_t eight __attribute__((vector_size(16)));
-    uint16_t stored[4][PYODL_LANES];
-    for (int i = 0; i < 4; i++)
+/* The first `count` rows of one register of 16-bit values, neighbours in the output: transposed. */
+PYODL_INLINE void store_transposed(int format, int count, uint16_t *out, int64_t lane_stride,
+                                   const float *rows, int64_t row_size) {
+    uint16_t stored[8][PYODL_LANES];
+    PYODL_UNROLL
+    for (int i = 0; i < count; i++)
         if (format == PYODL_BFLOAT16)
-            lanes_to_bfloat(stored[i], lanes_load(rows[i]));
+            lanes_to_bfloat(stored[i], lanes_load(rows + i * row_size));
         else
-            lanes_to_half(stored[i], lanes_load(rows[i]));
-    for (int first = 0; first < PYODL_LANES; first += 8) {
-        eight row[4], pair[4], quad[4];
-        for (int i = 0; i < 4; i++)
-            memcpy(&row[i], stored[i] + first, sizeof row[i]);
-#define PYODL_LOW(A, B) __builtin_shufflevector(A, B, 0, 8, 1, 9, 2, 10, 3, 11)
-#define PYODL_HIGH(A, B) __builtin_shufflevector(A, B, 4, 12, 5, 13, 6, 14, 7, 15)
-#define PYODL_EVEN(A, B) __builtin_shufflevector(A, B, 0, 1, 8, 9, 2, 3, 10, 11)
-#define PYODL_ODD(A, B) __builtin_shufflevector(A, B, 4, 5, 12, 13, 6, 7, 14, 15)
-        pair[0] = PYODL_LOW(row[0], row[1]);
-        pair[1] = PYODL_HIGH(row[0], row[1]);
-        pair[2] = PYODL_LOW(row[2], row[3]);
-        pair[3] = PYODL_HIGH(row[2], row[3]);
-        quad[0] = PYODL_EVEN(pair[0], pair[2]);
-        quad[1] = PYODL_ODD(pair[0], pair[2]);
-        quad[2] = PYODL_EVEN(pair[1], pair[3]);
-        quad[3] = PYODL_ODD(pair[1], pair[3]);
+            lanes_to_half(stored[i], lanes_load(rows + i * row_size));
+    for (int first = 0; first + 8 <= PYODL_LANES; first += 8) {
+        pyodl_eight block[8];
+        PYODL_UNROLL
+        for (int i = 0; i < 8; i++) /* rows beyond the last repeat it, and are not stored */
+            memcpy(&block[i], stored[i < count ? i : count - 1] + first, sizeof block[i]);
+        transpose_eight(block);
+        PYODL_UNROLL
         for (int lane = 0; lane < 8; lane++)
-            memcpy(out + at + (first + lane) * lane_stride,
-                   (const uint16_t *)&quad[lane / 2] + lane % 2 * 4, 4 * sizeof *out);
+            memcpy(out + (first + lane) * lane_stride, &block[lane], (size_t)count * sizeof *out);
     }
-#else
-    (void)format, (void)out, (void)at, (void)lane_stride, (void)rows;
-#endif
 }
+
+#define PYODL_STORE_ROWS(FORMAT, COUNT)                                                          \
+    case COUNT: store_transposed(FORMAT, COUNT, out, lane_stride, rows, row_size); break
+static inline void store_rows(int format, int count, uint16_t *out, int64_t lane_stride,
+                              const float *rows, int64_t row_size) {
+    if (format == PYODL_FLOAT16)
+        switch (count) {
+            PYODL_STORE_ROWS(PYODL_FLOAT16, 8);
+            PYODL_STORE_ROWS(PYODL_FLOAT16, 6);
+            PYODL_STORE_ROWS(PYODL_FLOAT16, 4);
+        default: store_transposed(PYODL_FLOAT16, count, out, lane_stride, rows, row_size);
+        }
+    else
+        store_transposed(PYODL_BFLOAT16, count, out, lane_stride, rows, row_size);
+}
+#undef PYODL_STORE_ROWS
 
 static inline void store_register(int format, void *out, int64_t at, int64_t lane_stride,
                                   const pyodl_segment *runs, int64_t count, const float *values) {
