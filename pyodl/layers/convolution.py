@@ -96,23 +96,23 @@ class Conv2D(Weighted):
             padding=_padding(self.padding),
         )
 
-    def _convolution(self, shape: Shape) -> Convolution:
+    def geometry(self, shape: Shape) -> Convolution:
         size = (self.kernel_size, self.stride, self.padding)
         return _geometry("Conv2D", shape, self.out_channels, *size)
 
     def output_shape(self, *shapes: Shape) -> Shape:
-        return self._convolution(shapes[0]).output_shape
+        return self.geometry(shapes[0]).output_shape
 
     def weight_shape(self, shape: Shape) -> Shape:
-        return self._convolution(shape).weight_shape
+        return self.geometry(shape).weight_shape
 
     def macs(self, *shapes: Shape) -> int:
-        conv = self._convolution(shapes[0])
+        conv = self.geometry(shapes[0])
         return conv.pixels * conv.taps * conv.out_channels
 
     def workspace(self, site: Site) -> BoundConvolution:
         return BoundConvolution(
-            self._convolution(site.inputs[0].shape),
+            self.geometry(site.inputs[0].shape),
             site.arithmetic,
             algorithm=self.algorithm,
             kernel=self.kernel,
@@ -165,23 +165,23 @@ class DepthwiseConv2D(Weighted):
             padding=_padding(self.padding),
         )
 
-    def _convolution(self, shape: Shape) -> Convolution:
+    def geometry(self, shape: Shape) -> Convolution:
         size = (self.kernel_size, self.stride, self.padding)
         return _geometry("DepthwiseConv2D", shape, None, *size)
 
     def output_shape(self, *shapes: Shape) -> Shape:
-        return self._convolution(shapes[0]).output_shape
+        return self.geometry(shapes[0]).output_shape
 
     def weight_shape(self, shape: Shape) -> Shape:
-        conv = self._convolution(shape)
+        conv = self.geometry(shape)
         return (conv.channels, *conv.kernel)
 
     def macs(self, *shapes: Shape) -> int:
-        conv = self._convolution(shapes[0])
+        conv = self.geometry(shapes[0])
         return conv.pixels * conv.taps
 
     def workspace(self, site: Site) -> BoundDepthwise:
-        conv = self._convolution(site.inputs[0].shape)
+        conv = self.geometry(site.inputs[0].shape)
         return BoundDepthwise(conv, site.arithmetic, cores=site.cores)
 
     def bind_forward(self, site: Site, w: ndarray) -> list[Operation]:

@@ -1,0 +1,30 @@
+"""The firmware's reference: vectors out.
+
+`Case` is one call of a primitive with its shapes and parameters, `StepCase` training steps of a
+network as a chain of such calls. Both draw their inputs from a seed, run on the host model, and
+describe themselves as JSON. `export.write` puts what they give into a directory of vectors,
+`export.read` gets it back bit for bit, and C headers come with it.
+
+    _primitives   what can be exported: tensors, parameters and shapes of each primitive
+    _data         inputs from a seed, hard cases among them
+    cases         Case
+    steps         Operation, StepCase
+    export        directories of vectors
+    _headers      the C headers in them; include/pyodl_check.h compares on the device
+"""
+
+from pyodl.golden.cases import Case, Operation, from_json
+from pyodl.golden.export import Tensor, Vectors, read, vectors_of, write
+from pyodl.golden.steps import StepCase
+
+__all__ = [
+    "Case",
+    "Operation",
+    "StepCase",
+    "Tensor",
+    "Vectors",
+    "from_json",
+    "read",
+    "vectors_of",
+    "write",
+]
