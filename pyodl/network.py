@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -54,8 +55,8 @@ class Network:
     input_shape : (C, H, W)
         Or the shape of any tensor that the first layers take.
     arithmetic : str
-    device : str or Device
-        Its cores may decide bits, see `pyodl.primitives.matmul`.
+    device : str, path or Device
+        See `pyodl.device.get`. Its cores may decide bits, see `pyodl.primitives.matmul`.
     seed : int, numpy.random.Generator or None
         For the initial parameters, drawn in float64 and rounded once to the storage format, so
         that networks of several arithmetics begin with the same numbers.
@@ -79,7 +80,7 @@ class Network:
         input_shape: tuple[int, ...],
         *,
         arithmetic: str | Arithmetic = "fp16-fp32acc",
-        device: str | Device = "pulp-open",
+        device: str | os.PathLike[str] | Device = "pulp-open",
         seed: Seed = 0,
     ) -> None:
         self._arithmetic = arithmetics.get(arithmetic)
@@ -359,7 +360,7 @@ class Network:
         """
         description = {
             "arithmetic": self._arithmetic.name,
-            "device": {"name": self._device.name, "cores": self._device.cores},
+            "device": asdict(self._device),
             "input_shape": self._input_shape,
             "layers": [to_json(node.layer) for node in self._nodes],
             "frozen": self.frozen,

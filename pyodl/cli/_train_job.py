@@ -147,7 +147,7 @@ def _settings(arguments: argparse.Namespace, defaults: Settings) -> Settings:
 
 def _device(arguments: argparse.Namespace) -> Device:
     standard = device.get("pulp-open")
-    return standard if arguments.cores is None else Device(standard.name, arguments.cores)
+    return standard if arguments.cores is None else replace(standard, cores=arguments.cores)
 
 
 def _network(arguments: argparse.Namespace) -> Network:
