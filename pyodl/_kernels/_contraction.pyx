@@ -5,17 +5,16 @@ operands widened to binary32. What differs between primitives is in the offsets 
 lays out once (``pyodl.primitives._contraction``).
 """
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t
+from libc.stdint cimport int32_t, int64_t, uint8_t
 
 from pyodl._kernels._capsule cimport kernel_capsule
 from pyodl._kernels._tile cimport (
     LEFT_OUT, MAX_LANES, MAX_REGISTERS, MAX_ROWS, MULTIPLIED, PYODL_LANES, PYODL_ROWS_1,
-    PYODL_ROWS_2, PYODL_ROWS_3, SKIPPED_IN_B, Contraction, Segment, compute_tile, in_doubt,
-    is_whole, may_reach_negative_zero, raise_flag, store_register, store_rows,
-    sum_without_padding,
+    PYODL_ROWS_2, PYODL_ROWS_3, SKIPPED_IN_B, Contraction, Rows, Segment, compute_tile, in_doubt,
+    may_reach_negative_zero, raise_flag, store_rows, sum_without_padding,
 )
 from pyodl._kernels._team cimport over_parts
-from pyodl._kernels._types cimport Arguments, PYODL_FLOAT32, float_bits, storage_format
+from pyodl._kernels._types cimport Arguments, float_bits, storage_format
 
 
 # A register of columns; its segments are those of its lanes that are outputs. `padded`: whether a
@@ -86,47 +85,19 @@ cdef int32_t look_again(
     return doubt
 
 
-cdef inline int neighbours(const int32_t *out_rows, int64_t rows) noexcept nogil:
-    """Return how many of the first rows, up to 8, follow one another in the output."""
-    cdef int count = 1
-    while count < min(rows, 8) and out_rows[count] == out_rows[0] + count:
-        count += 1
-    return count
-
-
 cdef void store_tile(const Arguments *args, const Tile *tile, const float *values) noexcept nogil:
-    """Round a tile to the storage format and store it, rows together where they are neighbours."""
-    cdef const int32_t *out_rows = <const int32_t *>args.arrays[5] + tile.first_row
+    """Round a tile to the storage format and store it, register by register."""
     cdef const Register *registers = <const Register *>args.arrays[6] + tile.first_register
-    cdef const Segment *segments
-    cdef int format = storage_format(args.arithmetic)
-    cdef int64_t lane_stride = args.sizes[3]
-    cdef int64_t i, j, row_size = tile.registers * PYODL_LANES
-    cdef int together
-    cdef bint transposes = lane_stride != 1 and format != PYODL_FLOAT32
-    i = 0
-    while i < tile.rows:
-        together = neighbours(out_rows + i, tile.rows - i) if transposes else 1
-        for j in range(tile.registers):
-            segments = <const Segment *>args.arrays[7] + registers[j].first_segment
-            if together > 1 and is_whole(segments, registers[j].segments):
-                store_rows(format, together,
-                           <uint16_t *>args.arrays[10] + out_rows[i] + segments.out, lane_stride,
-                           values + i * row_size + j * PYODL_LANES, row_size)
-            else:
-                store_separately(args, registers[j].segments, segments, together, out_rows + i,
-                                 values + i * row_size + j * PYODL_LANES, row_size)
-        i += together
-
-
-cdef inline void store_separately(
-    const Arguments *args, int32_t count, const Segment *segments, int rows,
-    const int32_t *out_rows, const float *values, int64_t row_size
-) noexcept nogil:
-    cdef int row
-    for row in range(rows):
-        store_register(storage_format(args.arithmetic), args.arrays[10], out_rows[row],
-                       args.sizes[3], segments, count, values + row * row_size)
+    cdef Rows rows
+    cdef int64_t j
+    rows.row_size = tile.registers * PYODL_LANES
+    rows.out_rows = <const int32_t *>args.arrays[5] + tile.first_row
+    rows.rows = tile.rows
+    for j in range(tile.registers):
+        rows.values = values + j * PYODL_LANES
+        rows.runs = <const Segment *>args.arrays[7] + registers[j].first_segment
+        rows.run_count = registers[j].segments
+        store_rows(storage_format(args.arithmetic), args.arrays[10], args.sizes[3], &rows)
 
 
 cdef int32_t run_tile(

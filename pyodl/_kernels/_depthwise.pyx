@@ -4,16 +4,16 @@
 unit is an output pixel (or a weight) of one register of channels.
 """
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t
+from libc.stdint cimport int32_t, int64_t, uint8_t
 
 from pyodl._kernels._capsule cimport kernel_capsule
 from pyodl._kernels._tile cimport (
     MAX_LANES, MAX_PAIRS, PYODL_LANES, PYODL_PAIRS, SKIPPED_IN_A, SKIPPED_IN_B, Contraction,
-    Segment, compute_pairs, in_doubt, may_reach_negative_zero, store_register, store_rows,
+    Rows, Segment, compute_pairs, in_doubt, may_reach_negative_zero, store_rows,
     sum_without_padding,
 )
 from pyodl._kernels._team cimport over_parts
-from pyodl._kernels._types cimport Arguments, PYODL_FLOAT32, storage_format
+from pyodl._kernels._types cimport Arguments, storage_format
 
 
 # One register of outputs; only the first `lanes` of it exist.
@@ -64,31 +64,29 @@ cdef inline void look_again(
                 c, step, real, padded_b, unit.a + lane, unit.b + lane)
 
 
-cdef inline bint are_neighbours(const Unit *units, int64_t count) noexcept nogil:
-    """Whether units of whole registers follow one another in the output."""
-    cdef int64_t u
-    for u in range(count):
-        if units[u].lanes != PYODL_LANES or units[u].out != units[0].out + u:
-            return False
-    return PYODL_LANES % 8 == 0
-
-
 cdef inline void store_units(
     const Arguments *args, const Unit *units, int64_t count, const float *values
 ) noexcept nogil:
-    cdef int format = storage_format(args.arithmetic)
-    cdef Segment segment
-    cdef int64_t u
-    if count > 1 and format != PYODL_FLOAT32 and are_neighbours(units, count):
-        store_rows(format, <int>count, <uint16_t *>args.arrays[6] + units[0].out, args.sizes[3],
-                   values, PYODL_LANES)
-        return
-    segment.lane = 0
+    """Store units, those together that have as many lanes."""
+    cdef int32_t out[MAX_PAIRS]
+    cdef Segment run
+    cdef Rows rows
+    cdef int64_t u, first = 0
     for u in range(count):
-        segment.count = units[u].lanes
-        segment.out = units[u].out
-        store_register(format, args.arrays[6], 0, args.sizes[3], &segment, 1,
-                       values + u * PYODL_LANES)
+        out[u] = units[u].out
+    run.lane = run.out = 0
+    rows.row_size = PYODL_LANES
+    rows.runs = &run
+    rows.run_count = 1
+    while first < count:
+        run.count = units[first].lanes
+        rows.values = values + first * PYODL_LANES
+        rows.out_rows = out + first
+        rows.rows = 1
+        while first + rows.rows < count and units[first + rows.rows].lanes == run.count:
+            rows.rows += 1
+        store_rows(storage_format(args.arithmetic), args.arrays[6], args.sizes[3], &rows)
+        first += rows.rows
 
 
 cdef void contract_units(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:

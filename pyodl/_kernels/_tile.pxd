@@ -1,6 +1,6 @@
 """Register tiles and what looks at them afterwards, for the kernels that contract."""
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t
+from libc.stdint cimport int32_t, int64_t, uint8_t
 
 from pyodl._kernels._types cimport float_bits
 
@@ -19,21 +19,28 @@ cdef extern from "include/tile.h" nogil:
         const float *b
         const int32_t *b_k
         int64_t depth
-    ctypedef struct Segment "pyodl_segment":
-        int32_t lane
-        int32_t count
-        int32_t out
     void raise_flag(int32_t *) noexcept
-    bint is_whole(const Segment *, int64_t) noexcept
-    void store_rows(int, int, uint16_t *, int64_t, const float *, int64_t) noexcept
-    void store_register(
-        int, void *, int64_t, int64_t, const Segment *, int64_t, const float *) noexcept
     void compute_tile(
         const Contraction *, int, int, int, const int32_t *, const int32_t *, float *) noexcept
     void compute_pairs(
         const Contraction *, int, const int32_t *, const int32_t *, float *) noexcept
     float sum_without_padding(
         const Contraction *, int, const uint8_t *, int, int64_t, int64_t) noexcept
+
+
+cdef extern from "include/store.h" nogil:
+    ctypedef struct Segment "pyodl_segment":
+        int32_t lane
+        int32_t count
+        int32_t out
+    ctypedef struct Rows "pyodl_rows":
+        const float *values
+        int64_t row_size
+        const int32_t *out_rows
+        int64_t rows
+        const Segment *runs
+        int64_t run_count
+    void store_rows(int, void *, int64_t, const Rows *) noexcept
 
 
 cdef enum:

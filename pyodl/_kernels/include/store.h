@@ -1,0 +1,115 @@
+/* What becomes of a register of sums: rounded to the storage format and stored, run by run. */
+#ifndef PYODL_STORE_H
+#define PYODL_STORE_H
+
+#include "lanes.h"
+
+/* A run of lanes whose outputs are neighbours, lane_stride elements apart. */
+typedef struct {
+    int32_t lane;
+    int32_t count;
+    int32_t out;
+} pyodl_segment;
+
+/* The rows of one register: row i's values lie from i * row_size on, and its outputs from
+ * out_rows[i] on. */
+typedef struct {
+    const float *values;
+    int64_t row_size;
+    const int32_t *out_rows;
+    int64_t rows;
+    const pyodl_segment *runs;
+    int64_t run_count;
+} pyodl_rows;
+
+/* One row in any number of runs. */
+PYODL_INLINE void store_runs(int format, void *out, int64_t lane_stride, const pyodl_rows *r,
+                             int64_t row) {
+    uint32_t stored[PYODL_LANES];
+    lanes_store_value(format, stored, 0, lanes_load(r->values + row * r->row_size));
+    for (int64_t s = 0; s < r->run_count; s++) {
+        const pyodl_segment *run = r->runs + s;
+        int64_t to = (int64_t)r->out_rows[row] + run->out;
+        for (int32_t i = run->lane; i < run->lane + run->count; i++, to += lane_stride) {
+            if (format == PYODL_FLOAT32)
+                ((uint32_t *)out)[to] = stored[i];
+            else
+                ((uint16_t *)out)[to] = ((const uint16_t *)stored)[i];
+        }
+    }
+}
+
+/* `count` rows of whole registers of 16-bit values, neighbours in the output: transposed. */
+PYODL_INLINE void store_transposed(int format, int count, uint16_t *out, int64_t lane_stride,
+                                   const float *rows, int64_t row_size) {
+    uint16_t stored[8][PYODL_LANES];
+    PYODL_UNROLL
+    for (int i = 0; i < count; i++)
+        lanes_store_value(format, stored[i], 0, lanes_load(rows + i * row_size));
+    for (int first = 0; first + 8 <= PYODL_LANES; first += 8) {
+        pyodl_eight block[8];
+        PYODL_UNROLL
+        for (int i = 0; i < 8; i++) /* rows beyond the last repeat it, and are not stored */
+            memcpy(&block[i], stored[i < count ? i : count - 1] + first, sizeof block[i]);
+        transpose_eight(block);
+        PYODL_UNROLL
+        for (int lane = 0; lane < 8; lane++)
+            memcpy(out + (first + lane) * lane_stride, &block[lane], (size_t)count * sizeof *out);
+    }
+}
+
+/* Rows from `row` on that follow one another in the output, at most 8. */
+PYODL_INLINE int neighbours(const pyodl_rows *r, int64_t row) {
+    int count = 1;
+    while (count < 8 && row + count < r->rows && r->out_rows[row + count] == r->out_rows[row] + count)
+        count++;
+    return count;
+}
+
+#define PYODL_STORE_CASE(COUNT)                                                                  \
+    case COUNT: store_transposed(format, COUNT, to, lane_stride, values, r->row_size); break
+PYODL_INLINE void store_neighbours(int format, uint16_t *out, int64_t lane_stride,
+                                   const pyodl_rows *r) {
+    int together;
+    for (int64_t row = 0; row < r->rows; row += together) {
+        const float *values = r->values + row * r->row_size;
+        uint16_t *to = out + r->out_rows[row] + r->runs->out;
+        together = neighbours(r, row);
+        switch (together) {
+            PYODL_STORE_CASE(1);
+            PYODL_STORE_CASE(2);
+            PYODL_STORE_CASE(3);
+            PYODL_STORE_CASE(4);
+            PYODL_STORE_CASE(5);
+            PYODL_STORE_CASE(6);
+            PYODL_STORE_CASE(7);
+            PYODL_STORE_CASE(8);
+        }
+    }
+}
+#undef PYODL_STORE_CASE
+
+PYODL_INLINE void store_register_rows(int format, void *out, int64_t lane_stride,
+                                      const pyodl_rows *r) {
+    const int whole = r->run_count == 1 && r->runs->count == PYODL_LANES;
+    if (whole && lane_stride == 1)
+        for (int64_t row = 0; row < r->rows; row++)
+            lanes_store_value(format, out, (int64_t)r->out_rows[row] + r->runs->out,
+                              lanes_load(r->values + row * r->row_size));
+    else if (whole && PYODL_LANES % 8 == 0 && format != PYODL_FLOAT32)
+        store_neighbours(format, (uint16_t *)out, lane_stride, r);
+    else
+        for (int64_t row = 0; row < r->rows; row++)
+            store_runs(format, out, lane_stride, r, row);
+}
+
+/* Store all rows of one register. */
+static inline void store_rows(int format, void *out, int64_t lane_stride, const pyodl_rows *r) {
+    switch (format) {
+    case PYODL_FLOAT16: store_register_rows(PYODL_FLOAT16, out, lane_stride, r); break;
+    case PYODL_BFLOAT16: store_register_rows(PYODL_BFLOAT16, out, lane_stride, r); break;
+    default: store_register_rows(PYODL_FLOAT32, out, lane_stride, r);
+    }
+}
+
+#endif
