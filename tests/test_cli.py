@@ -63,6 +63,54 @@ def test_train_without_fp32(tmp_path, capsys):
     assert "difference" not in capsys.readouterr().out
 
 
+def device_warnings(said):
+    lines = [line for line in said.err.splitlines() if "on the device" in line]
+    assert all(line.startswith("pyodl: on the device, ") for line in lines)
+    return lines
+
+
+def test_device_gives_cores_and_warns_of_its_firmware(tmp_path, capsys):
+    out = tmp_path / "result.json"
+    how = ["--epochs", "1", "--no-fp32", "--json", str(out)]
+    assert main(["train", "tiny_cnn", "--device", "single-core", *how]) == 0
+    said = capsys.readouterr()
+    assert json.loads(out.read_text())["cores"] == 1
+    assert "on single-core, 1 cores" in said.out
+    lines = device_warnings(said)
+    assert len(set(lines)) == len(lines) == 8
+    assert any(re.search(r"conv2 input gradient: .*stride.*defect 8", line) for line in lines)
+    assert not any("race" in line for line in lines)  # one core races with nobody
+
+    assert main(["train", "tiny_cnn", "--device", "single-core", "--cores", "4", *how]) == 0
+    said = capsys.readouterr()
+    assert json.loads(out.read_text())["cores"] == 4
+    assert any("race" in line for line in device_warnings(said))
+
+
+def test_device_warns_only_of_what_runs(capsys):
+    how = ["--epochs", "1", "--no-fp32", "--device", "pulp-open"]
+    assert main(["train", "tiny_cnn", "--freeze", "conv1", "conv2", *how]) == 0
+    lines = device_warnings(capsys.readouterr())
+    assert len(lines) == 4
+    assert not any(re.search(r"conv. (weight|input) gradient", line) for line in lines)
+    assert main(["train", "tiny_cnn", "--arithmetic", "fp32", *how]) == 0
+    assert not device_warnings(capsys.readouterr())
+    assert main(["train", "tiny_cnn", "--epochs", "1", "--no-fp32"]) == 0
+    assert not device_warnings(capsys.readouterr())
+
+
+def test_unknown_and_changed_devices_are_refused(tmp_path, capsys):
+    assert main(["train", "tiny_cnn", "--device", "esp32"]) == 2
+    assert "device is 'esp32'; it may be one of pulp-open" in capsys.readouterr().err
+    net = str(tmp_path / "net.npz")
+    how = ["--device", "vega", "--no-fp32", "--save", net, "--epochs", "1"]
+    assert main(["train", "tiny_cnn", *how]) == 0
+    again = ["train", "tiny_cnn", "--resume", net, "--epochs", "2"]
+    assert main([*again, "--device", "pulp-open"]) == 2
+    assert f"--device is pulp-open, but {net} has vega" in capsys.readouterr().err
+    assert main([*again, "--device", "vega"]) == 0
+
+
 def test_fp32_needs_no_twin(tmp_path):
     out = tmp_path / "result.json"
     how = ["--arithmetic", "fp32", "--epochs", "1", "--json", str(out)]

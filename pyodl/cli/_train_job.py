@@ -18,7 +18,7 @@ from pyodl import arithmetic as arithmetics
 from pyodl import datasets, device
 from pyodl._files import whole_file
 from pyodl._progress import ProgressLine
-from pyodl.cli import _curves
+from pyodl.cli import _curves, _device_defects
 from pyodl.datasets import Dataset
 from pyodl.device import Device
 from pyodl.models import MODELS
@@ -81,6 +81,7 @@ class Job:
     train: Dataset
     test: Dataset
     threads: int | None
+    warnings: list[str]
     save: Path | None
     plot: Path | None
     json: Path | None
@@ -121,6 +122,7 @@ def prepare(arguments: argparse.Namespace) -> Job:
     return Job(
         *(model, settings, main, twin, train, test),
         arguments.threads,
+        _device_defects.warnings(model, main.net) if arguments.device else [],
         save=save,
         plot=plot,
         json=out,
@@ -146,8 +148,9 @@ def _settings(arguments: argparse.Namespace, defaults: Settings) -> Settings:
 
 
 def _device(arguments: argparse.Namespace) -> Device:
-    standard = device.get("pulp-open")
-    return standard if arguments.cores is None else replace(standard, cores=arguments.cores)
+    """Return the device, with the cores that are asked for."""
+    chosen = device.get(arguments.device or "pulp-open")
+    return chosen if arguments.cores is None else replace(chosen, cores=arguments.cores)
 
 
 def _network(arguments: argparse.Namespace) -> Network:
@@ -177,6 +180,8 @@ def _resumed(arguments: argparse.Namespace) -> tuple[Run, Settings]:
     for name, value in fixed.items():
         if getattr(arguments, name) not in (None, value):
             raise ValueError(f"--{name} is {getattr(arguments, name)}, but {path} has {value}")
+    if arguments.device and replace(_device(arguments), cores=net.device.cores) != net.device:
+        raise ValueError(f"--device is {arguments.device}, but {path} has {net.device.name}")
     return run, _settings(arguments, settings)
 
 
@@ -343,6 +348,8 @@ def _print_head(job: Job) -> None:
     print(f"{job.settings.data}: {len(job.train):,} images to train on, {len(job.test):,} held out")
     print(f"{net.arithmetic.name} on {net.device.name}, {net.device.cores} cores", end="")
     print("; fp32 beside it" if job.twin else "", flush=True)
+    for warning in job.warnings:
+        print(f"pyodl: {warning}", file=sys.stderr)
 
 
 def _print_results(job: Job) -> None:

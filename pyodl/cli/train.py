@@ -45,7 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="fp16-fp32acc (default), fp16-fma, fp16-muladd, bf16-fp32acc, bf16-fma or fp32",
     )
-    add("--cores", type=positive, metavar="N", help="cores of the device (default: 8)")
+    add(
+        "--device",
+        metavar="NAME",
+        help="train for this device (pulp-open, vega, single-core or a .toml file), and warn of "
+        "what its firmware is known to get wrong (default: pulp-open, without warnings)",
+    )
+    add("--cores", type=positive, metavar="N", help="cores of the device (default: the device's)")
     add(
         "--threads",
         type=positive,
