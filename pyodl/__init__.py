@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pyodl import arithmetic, datasets, device, formats, layers, models, primitives
+    from pyodl import arithmetic, datasets, device, fidelity, formats, layers, models, primitives
     from pyodl.arithmetic import Arithmetic
     from pyodl.device import Device
     from pyodl.network import Network
@@ -26,6 +26,7 @@ __all__ = [
     "datasets",
     "device",
     "evaluate",
+    "fidelity",
     "fit",
     "formats",
     "layers",
@@ -34,7 +35,16 @@ __all__ = [
     "train_step",
 ]
 
-_MODULES = ("arithmetic", "datasets", "device", "formats", "layers", "models", "primitives")
+_MODULES = (
+    "arithmetic",
+    "datasets",
+    "device",
+    "fidelity",
+    "formats",
+    "layers",
+    "models",
+    "primitives",
+)
 _HOMES = {
     "Arithmetic": "arithmetic",
     "Device": "device",
