@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from types import ModuleType
 
 import pyodl
-from pyodl.cli import bench, info, train
+from pyodl.cli import bench, export, info, train
 
 __all__ = ["main"]
 
-_COMMANDS = {"train": train, "bench": bench, "info": info}
+_COMMANDS = {"train": train, "bench": bench, "export": export, "info": info}
 _DESCRIPTION = (
     "A bit-faithful host model of FP16 on-device training on multi-core microcontrollers."
 )
@@ -29,6 +29,7 @@ examples:
   pyodl train ds_cnn --arithmetic fp16-fma --plot curves.png
   pyodl train resnet8 --freeze stem_conv stack1_conv1 stack1_conv2
   pyodl bench --against torch              time training steps beside PyTorch's in FP32
+  pyodl export step resnet8 --steps 3 -o vectors    what a firmware must compute, for its tests
   pyodl info                               what this installation can do
 """
 

@@ -6,13 +6,17 @@ describe themselves as JSON. `export.write` puts what they give into a directory
 `export.read` gets it back bit for bit, and C headers come with it.
 
     _primitives   what can be exported: tensors, parameters and shapes of each primitive
+    _sizes        cases from the sizes of a layer
     _data         inputs from a seed, hard cases among them
-    cases         Case
-    steps         Operation, StepCase
+    cases         Case, Operation
+    _lowering     a network's layers as calls
+    steps         StepCase
     export        directories of vectors
     _headers      the C headers in them; include/pyodl_check.h compares on the device
 """
 
+from pyodl.golden._primitives import family_and_step
+from pyodl.golden._sizes import case_of
 from pyodl.golden.cases import Case, Operation, from_json
 from pyodl.golden.export import Tensor, Vectors, read, vectors_of, write
 from pyodl.golden.steps import StepCase
@@ -23,6 +27,8 @@ __all__ = [
     "StepCase",
     "Tensor",
     "Vectors",
+    "case_of",
+    "family_and_step",
     "from_json",
     "read",
     "vectors_of",

@@ -42,12 +42,12 @@ from numpy import ndarray
 import pyodl
 from pyodl import arithmetic as arithmetics
 from pyodl.formats import FORMATS, Format, from_bits, to_bits
-from pyodl.golden._headers import headers
+from pyodl.golden._headers import check_prefix, headers
 from pyodl.golden.cases import Case, from_json
 from pyodl.golden.steps import StepCase
 from pyodl.primitives import _check as check
 
-__all__ = ["Tensor", "Vectors", "read", "vectors_of", "write"]
+__all__ = ["Tensor", "Vectors", "check_prefix", "check_target", "read", "vectors_of", "write"]
 
 _FORMAT = "pyodl-vectors"
 _VERSION = 1
@@ -167,6 +167,7 @@ def write(
     vectors: Vectors | Case | StepCase,
     *,
     c_headers: bool = True,
+    prefix: str | None = None,
     force: bool = False,
 ) -> Vectors:
     """Write a directory of vectors, whole or not at all.
@@ -174,12 +175,13 @@ def write(
     Parameters
     ----------
     directory : str or path
-        Where one of ours is, it is replaced, even if someone added C headers' names to it; a
-        directory with anything else in it is not.
+        A directory of vectors that is there is replaced, one that holds anything else is not.
     vectors : Vectors, Case or StepCase
         A case is run first.
     c_headers : bool
         Whether to write C headers, too.
+    prefix : str or None
+        What their identifiers begin with; None takes the primitive's or the model's name.
     force : bool
         Replace a directory that holds files of others, but never one that has subdirectories.
 
@@ -192,14 +194,17 @@ def write(
     ------
     FileExistsError
         If something else is there; nothing was changed.
+    ValueError
+        If ``prefix`` is no identifier of C.
     OSError
         If the directory cannot be written; nothing was changed.
     """
     target = Path(directory)
-    _may_replace(target, force=force)
+    check_prefix(prefix)
+    check_target(target, force=force)
     if not isinstance(vectors, Vectors):
         vectors = vectors_of(vectors)
-    files = headers(vectors) if c_headers else {}
+    files = headers(vectors, prefix) if c_headers else {}
     manifest = _manifest(vectors, [_MANIFEST, _ARRAYS, *files])
     arrays = {
         name: tensor.bits.astype(tensor.bits.dtype.newbyteorder("<"))
@@ -247,8 +252,19 @@ def _manifest(vectors: Vectors, files: list[str]) -> str:
     return "{\n" + ",\n".join(lines) + ',\n "tensors": [\n  ' + rows + "\n ]\n}\n"
 
 
-def _may_replace(target: Path, *, force: bool) -> None:
-    """Raise FileExistsError unless nothing or something of ours is there."""
+def check_target(directory: str | os.PathLike[str], *, force: bool) -> None:
+    """Check that a directory of vectors may be written here.
+
+    Raises
+    ------
+    FileExistsError
+        If something is there that is not ours.
+    FileNotFoundError
+        If the directory to write it into is missing.
+    """
+    target = Path(directory)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(2, "there is no such directory", str(target.parent))
     if not target.exists() and not target.is_symlink():
         return
     if target.is_symlink() or not target.is_dir():
@@ -273,8 +289,6 @@ def _may_replace(target: Path, *, force: bool) -> None:
 @contextlib.contextmanager
 def _whole_directory(target: Path) -> Iterator[Path]:
     """Make a directory that appears at ``target`` when all went well, and not before."""
-    if not target.parent.is_dir():
-        raise FileNotFoundError(2, "there is no such directory", str(target.parent))
     here = target.absolute()
     temporary, old = (here.with_name(f".{here.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
     temporary.mkdir()
