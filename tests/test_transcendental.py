@@ -8,6 +8,8 @@ import importlib
 
 import numpy as np
 import pytest
+import reference
+from reference import BFLOAT16, FLOAT16
 
 from pyodl import _kernels
 
@@ -68,6 +70,19 @@ def test_near_ties_and_special_values(kernels, name):
     arguments, results = zip(*NEAR_TIES[name], strict=True)
     got = apply(kernels, f"{name}_float", from_bits([*arguments, *SPECIAL_ARGUMENTS]))
     assert [hex(b) for b in got.view(np.uint32)] == [hex(b) for b in (*results, *SPECIAL[name])]
+
+
+@pytest.mark.parametrize("kernels", BUILDS)
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("format", [FLOAT16, BFLOAT16], ids=lambda f: f.name)
+def test_every_value_of_sixteen_bits(format, name, kernels):
+    """No value is left out: the reference takes decimals where binary64 cannot tell."""
+    x = reference.decode(np.arange(1 << 16, dtype=np.uint16), format)
+    want = getattr(reference, f"{name}f")(x)
+    with np.errstate(invalid="ignore"):
+        got = apply(kernels, f"{name}_float", x.astype(np.float32))
+    bits = np.where(np.isnan(want), np.uint32(0x7FC00000), want.astype(np.float32).view(np.uint32))
+    assert np.array_equal(got.view(np.uint32), bits)
 
 
 @pytest.mark.parametrize("kernels", BUILDS)
