@@ -24,6 +24,11 @@ def pairs(arithmetic):
     return storage.name, values.reshape(-1, 1).copy(), values.reshape(1, -1).copy()
 
 
+def everywhere(column, row):
+    """-> both spread over all pairs."""
+    return tuple(np.ascontiguousarray(x) for x in np.broadcast_arrays(column, row))
+
+
 def plus_zero(x, name):
     """An accumulator that began with +0 after one value: -0 has become +0."""
     return formats.add(x, formats.round_to(0.0, name), name)
@@ -33,7 +38,7 @@ def plus_zero(x, name):
 def test_sums(arithmetic):
     """With a binary32 accumulator too there is one rounding that counts."""
     name, column, row = pairs(arithmetic)
-    a, b = (np.ascontiguousarray(x) for x in np.broadcast_arrays(column, row))
+    a, b = everywhere(column, row)
     assert_same(P.add(a, b, arithmetic=arithmetic), formats.add(column, row, name), "add")
 
 
@@ -67,3 +72,31 @@ def test_multiply_adds(arithmetic):
     one = np.full_like(row, formats.round_to(1.0, name))
     got = P.matmul(np.hstack([c, column]), np.vstack([one, row]), arithmetic=arithmetic)
     assert_same(got, multiply_add(column, row, c, arithmetic), "naive")
+
+
+@every_arithmetic
+def test_gradients_of_relu_and_leaky_relu(arithmetic):
+    """Where x > 0 the bits of dy pass, a NaN's payload with them."""
+    name, column, row = pairs(arithmetic)
+    x, dy = everywhere(column, row)
+    passes = column.astype(np.float32) > 0
+    zero = formats.round_to(0.0, name)
+    got = P.relu_backward(x, dy, arithmetic=arithmetic)
+    assert_same(got, np.where(passes, row, zero), "relu_backward")
+    scaled = formats.mul(formats.round_to(0.01, name), row, name)
+    got = P.leaky_relu_backward(x, dy, 0.01, arithmetic=arithmetic)
+    assert_same(got, np.where(passes, row, scaled), "leaky_relu_backward")
+
+
+@every_arithmetic
+def test_gradient_of_sigmoid(arithmetic):
+    """dy * (y * (1 - y)), of which 1 - y and the inner product are float in all arithmetics."""
+    name, column, row = pairs(arithmetic)
+    y, dy = (formats.round_to(x, "float32") for x in (column, row))  # exact
+    slope = formats.mul(y, formats.sub(np.ones_like(y), y, "float32"), "float32")
+    if arithmetic.endswith("fp32acc"):
+        want = formats.round_to(formats.mul(slope, dy, "float32"), name)
+    else:
+        want = formats.mul(formats.round_to(slope, name), row, name)
+    got = P.sigmoid_backward(*everywhere(column, row), arithmetic=arithmetic)
+    assert_same(got, want, "sigmoid_backward")
