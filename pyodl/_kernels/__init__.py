@@ -41,7 +41,7 @@ __all__ = [
     "KERNELS",
     "LANES",
     "PEAK_MACS",
-    "ROWS",
+    "SHAPES",
     "Operation",
     "Program",
     "available_isas",
@@ -83,7 +83,7 @@ KERNELS: dict[str, Any] = {}
 for _module in _LOADED.values():
     KERNELS |= _module.KERNELS
 LANES: int = _LOADED["_contraction"].LANES  # outputs in one register
-ROWS: tuple[int, int, int] = _LOADED["_contraction"].ROWS  # of a tile 1, 2 or 3 registers wide
+SHAPES: tuple[tuple[int, int], ...] = _LOADED["_contraction"].SHAPES  # of tiles: rows, registers
 PEAK_MACS: int = _LOADED["_peak"].PEAK_MACS  # multiply-adds of one round of "fma_peak"
 
 

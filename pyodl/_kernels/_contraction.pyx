@@ -9,9 +9,9 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 
 from pyodl._kernels._capsule cimport kernel_capsule
 from pyodl._kernels._tile cimport (
-    LEFT_OUT, MAX_LANES, MAX_REGISTERS, MAX_ROWS, MULTIPLIED, PYODL_LANES, PYODL_ROWS_1,
-    PYODL_ROWS_2, PYODL_ROWS_3, SKIPPED_IN_B, Contraction, Rows, Segment, compute_tile, in_doubt,
-    may_reach_negative_zero, raise_flag, store_rows, sum_without_padding,
+    LEFT_OUT, MAX_LANES, MAX_REGISTERS, MAX_ROWS, MULTIPLIED, PYODL_LANES, PYODL_SHAPES,
+    SKIPPED_IN_B, Contraction, Rows, Segment, compute_tile, in_doubt, may_reach_negative_zero,
+    pyodl_shapes, raise_flag, store_rows, sum_without_padding,
 )
 from pyodl._kernels._team cimport over_parts
 from pyodl._kernels._types cimport Arguments, float_bits, storage_format
@@ -29,7 +29,7 @@ cdef struct Tile:
     int32_t first_row
     int32_t rows
     int32_t first_register
-    int32_t registers
+    int32_t shape
     int32_t order
 
 cdef inline void skip_padding(
@@ -56,6 +56,11 @@ cdef inline int32_t has_negative_zero(
     return 0
 
 
+cdef inline int64_t width(const Tile *tile) noexcept nogil:
+    """Return the registers of a tile."""
+    return pyodl_shapes[tile.shape].registers
+
+
 cdef int32_t look_again(
     const Arguments *args, const Contraction *c, const Tile *tile, const int32_t *a_row,
     float *values
@@ -74,8 +79,8 @@ cdef int32_t look_again(
                                      (everything and padding != LEFT_OUT)):
         return 0
     for i in range(tile.rows):
-        for j in range(tile.registers):
-            result = values + (i * tile.registers + j) * PYODL_LANES
+        for j in range(width(tile)):
+            result = values + (i * width(tile) + j) * PYODL_LANES
             segments = <const Segment *>args.arrays[7] + registers[j].first_segment
             if padding == LEFT_OUT:
                 doubt |= has_negative_zero(&registers[j], segments, result)
@@ -90,10 +95,10 @@ cdef void store_tile(const Arguments *args, const Tile *tile, const float *value
     cdef const Register *registers = <const Register *>args.arrays[6] + tile.first_register
     cdef Rows rows
     cdef int64_t j
-    rows.row_size = tile.registers * PYODL_LANES
+    rows.row_size = width(tile) * PYODL_LANES
     rows.out_rows = <const int32_t *>args.arrays[5] + tile.first_row
     rows.rows = tile.rows
-    for j in range(tile.registers):
+    for j in range(width(tile)):
         rows.values = values + j * PYODL_LANES
         rows.runs = <const Segment *>args.arrays[7] + registers[j].first_segment
         rows.run_count = registers[j].segments
@@ -113,9 +118,9 @@ cdef int32_t run_tile(
     cdef int32_t doubt
     for i in range(MAX_ROWS):
         a_row[i] = a_rows[min(i, tile.rows - 1)]
-    for i in range(tile.registers):
+    for i in range(width(tile)):
         b_column[i] = registers[i].b_column
-    compute_tile(c, <int>args.sizes[2], tile.order, tile.registers, a_row, b_column, values)
+    compute_tile(c, <int>args.sizes[2], tile.order, tile.shape, a_row, b_column, values)
     doubt = look_again(args, c, tile, a_row, values)
     store_tile(args, tile, values)
     return doubt
@@ -151,5 +156,5 @@ cdef void contract(const Arguments *args, int num_threads) noexcept nogil:
 
 
 LANES = PYODL_LANES
-ROWS = (PYODL_ROWS_1, PYODL_ROWS_2, PYODL_ROWS_3)
+SHAPES = tuple((pyodl_shapes[i].rows, pyodl_shapes[i].registers) for i in range(PYODL_SHAPES))
 KERNELS = {"contract": kernel_capsule(contract)}

@@ -5,7 +5,7 @@ contraction reads. Offsets and strides count elements and may be negative (a fli
 """
 
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from pyodl._kernels._capsule cimport kernel_capsule
 from pyodl._kernels._team cimport over_cores
@@ -195,6 +195,11 @@ cdef void widen(const Arguments *args, int num_threads) noexcept nogil:
         over_cores(args, rows_of(&w), num_threads, widen_rows)
 
 
+cdef void clear(const Arguments *args, int num_threads) noexcept nogil:
+    """Set every bit of a tensor to 0. Arrays: out. Sizes: bytes."""
+    memset(args.arrays[0], 0, args.sizes[0])
+
+
 cdef void find_nonfinite(const Arguments *args, int num_threads) noexcept nogil:
     """Set a flag to whether a tensor has an infinity or a NaN. Arrays: x, flag. Sizes: n."""
     (<int32_t *>args.arrays[1])[0] = has_nonfinite(
@@ -204,5 +209,6 @@ cdef void find_nonfinite(const Arguments *args, int num_threads) noexcept nogil:
 KERNELS = {
     "copy": kernel_capsule(copy),
     "widen": kernel_capsule(widen),
+    "clear": kernel_capsule(clear),
     "find_nonfinite": kernel_capsule(find_nonfinite),
 }

@@ -8,9 +8,11 @@ from pyodl._kernels._types cimport float_bits
 cdef extern from "include/tile.h" nogil:
     int PYODL_LANES
     int PYODL_PAIRS
-    int PYODL_ROWS_1
-    int PYODL_ROWS_2
-    int PYODL_ROWS_3
+    int PYODL_SHAPES
+    ctypedef struct Shape "pyodl_shape":
+        int rows
+        int registers
+    const Shape *pyodl_shapes
     int STEP_EXACT_PRODUCT
     int STEP_HALF_MULADD
     ctypedef struct Contraction "pyodl_contraction":

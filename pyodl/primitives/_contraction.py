@@ -8,11 +8,13 @@ a bit: k is not cut, and every output has one owner.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
+from itertools import accumulate
 
 import numpy as np
 from numpy import ndarray
 
-from pyodl._kernels import LANES, ROWS, Operation, bind
+from pyodl._kernels import LANES, SHAPES, Operation, bind
 from pyodl.arithmetic import ARITHMETICS, Arithmetic
 from pyodl.primitives._orders import Region
 
@@ -139,19 +141,45 @@ def _meets_padding(offsets: Offsets, base: int) -> int:
     return int(not offsets.real[lanes].all())
 
 
-_EFFORT = (1.6, 1.05, 1.0)  # measured time of an accumulation in tiles 1, 2 and 3 registers wide
+_EFFORT = (1.6, 1.05, 1.0, 1.1)  # measured time of an accumulation in tiles of each of SHAPES
+
+
+@lru_cache(maxsize=4096)
+def _rows_of_tiles(rows: int, registers: int) -> tuple[float, tuple[tuple[int, int, int], ...]]:
+    """Cover rows with tiles of so many registers, least work first: (work, (row, rows, shape))."""
+    high, *low = (shape for shape, (_, width) in enumerate(SHAPES) if width == registers)
+    most = SHAPES[high][0]
+
+    def cover(lower: int) -> list[int]:
+        rest = rows - sum(SHAPES[shape][0] for shape in low) * lower
+        return [high] * -(-max(rest, 0) // most) + low * lower
+
+    def work(shapes: Sequence[int]) -> float:
+        return sum(SHAPES[shape][0] * registers * _EFFORT[shape] for shape in shapes)
+
+    best = min((cover(lower) for lower in range(3 if low else 1)), key=work)
+    starts = [0, *accumulate(SHAPES[shape][0] for shape in best)]
+    tiles = tuple(
+        (start, min(stop, rows) - start, shape)
+        for start, stop, shape in zip(starts, starts[1:], best, strict=False)
+        if start < rows
+    )
+    return work(best), tiles
 
 
 def _groups(count: int, rows: int) -> list[tuple[int, int]]:
     """Divide ``count`` registers into groups of 1 to 3, least work first; (first, registers)."""
 
-    def work(width: int) -> float:
-        if not width:
-            return 0.0
-        return -(-rows // ROWS[width - 1]) * ROWS[width - 1] * width * _EFFORT[width - 1]
+    def work(widths: Sequence[int]) -> float:
+        return sum(_rows_of_tiles(rows, width)[0] for width in widths)
 
-    best = min((3, 2, 1), key=lambda width: count // width * work(width) + work(count % width))
-    return [(first, min(best, count - first)) for first in range(0, count, best)]
+    most = count // 3  # mostly one of the two widths, whichever is the better
+    ways = (
+        [3] * threes + [2] * ((count - 3 * threes) // 2) + [1] * ((count - 3 * threes) % 2)
+        for threes in {*range(min(most, 2) + 1), *range(max(most - 2, 0), most + 1)}
+    )
+    best = min(ways, key=work)
+    return list(zip(accumulate([0, *best[:-1]]), best, strict=True))
 
 
 def plan(offsets: Offsets, regions: Sequence[Region]) -> Plan:
@@ -165,10 +193,9 @@ def plan(offsets: Offsets, regions: Sequence[Region]) -> Plan:
             register[1] += len(segments)
         first_row, last_row = region.rows
         for first, count in _groups(len(found), last_row - first_row):
-            step = ROWS[count - 1]
             tiles += [
-                (row, min(step, last_row - row), len(registers) + first, count, int(region.order))
-                for row in range(first_row, last_row, step)
+                (first_row + row, rows, len(registers) + first, shape, int(region.order))
+                for row, rows, shape in _rows_of_tiles(last_row - first_row, count)[1]
             ]
         registers += found
         segments += runs

@@ -1,5 +1,6 @@
 """The three steps of a convolution, bound: widen the operands, then contract them."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -129,7 +130,7 @@ class BoundConvolution:
         detour = max(self.conv.stride) > 1 or any(self.conv.padding)
         flag, check = self._nonfinite(w, plans[0])
         return [
-            *(*operations, *widen, *check),
+            *(*operations, *widen, *check, *bind_rest(dx, plans)),
             *(
                 bind_contraction(
                     "conv2d input gradient",
@@ -138,6 +139,7 @@ class BoundConvolution:
                     flag=flag,
                 )
                 for table in plans
+                if table.depth
             ),
         ]
 
@@ -154,7 +156,7 @@ class BoundConvolution:
         image, widen = self._image(dy, input_grad_phases(self.conv)[0])
         doubt = np.zeros(1, np.int32)
         return [
-            *(*operations, *widen, self._find_nonfinite(w, doubt)),
+            *(*operations, *widen, self._find_nonfinite(w, doubt), *bind_rest(dx, plans)),
             *(
                 bind_contraction(
                     "conv2d input gradient",
@@ -162,6 +164,7 @@ class BoundConvolution:
                     flag=doubt,
                 )
                 for table in plans
+                if table.depth
             ),
             *self._input_grad_whole(w, dy, dx, whole, doubt),
         ]
@@ -190,6 +193,13 @@ class BoundConvolution:
     def _find_nonfinite(self, operand: ndarray, flag: ndarray) -> Operation:
         code = self.arithmetic.code
         return bind("find_nonfinite", [operand], [flag], [operand.size], arithmetic=code)
+
+
+def bind_rest(out: ndarray, plans: Sequence[Plan]) -> list[Operation]:
+    """Set outputs to +0 if some of the plans have nothing to add up for theirs."""
+    if all(table.depth for table in plans):
+        return []
+    return [bind("clear", [], [out], [out.nbytes])]
 
 
 def _everything(rows: int, columns: int) -> tuple[Region, ...]:

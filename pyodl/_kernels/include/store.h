@@ -39,6 +39,18 @@ PYODL_INLINE void store_runs(int format, void *out, int64_t lane_stride, const p
     }
 }
 
+/* One row of a whole register, lane by lane. */
+PYODL_INLINE void store_scattered(int format, void *out, int64_t lane_stride, const float *row) {
+    uint32_t stored[PYODL_LANES];
+    lanes_store_value(format, stored, 0, lanes_load(row));
+    PYODL_UNROLL
+    for (int i = 0; i < PYODL_LANES; i++)
+        if (format == PYODL_FLOAT32)
+            ((uint32_t *)out)[i * lane_stride] = stored[i];
+        else
+            ((uint16_t *)out)[i * lane_stride] = ((const uint16_t *)stored)[i];
+}
+
 /* `count` rows of whole registers of 16-bit values, neighbours in the output: transposed. */
 PYODL_INLINE void store_transposed(int format, int count, uint16_t *out, int64_t lane_stride,
                                    const float *rows, int64_t row_size) {
@@ -76,7 +88,6 @@ PYODL_INLINE void store_neighbours(int format, uint16_t *out, int64_t lane_strid
         uint16_t *to = out + r->out_rows[row] + r->runs->out;
         together = neighbours(r, row);
         switch (together) {
-            PYODL_STORE_CASE(1);
             PYODL_STORE_CASE(2);
             PYODL_STORE_CASE(3);
             PYODL_STORE_CASE(4);
@@ -84,6 +95,7 @@ PYODL_INLINE void store_neighbours(int format, uint16_t *out, int64_t lane_strid
             PYODL_STORE_CASE(6);
             PYODL_STORE_CASE(7);
             PYODL_STORE_CASE(8);
+        default: store_scattered(format, to, lane_stride, values);
         }
     }
 }
@@ -98,6 +110,10 @@ PYODL_INLINE void store_register_rows(int format, void *out, int64_t lane_stride
                               lanes_load(r->values + row * r->row_size));
     else if (whole && PYODL_LANES % 8 == 0 && format != PYODL_FLOAT32)
         store_neighbours(format, (uint16_t *)out, lane_stride, r);
+    else if (whole && format == PYODL_FLOAT32)
+        for (int64_t row = 0; row < r->rows; row++)
+            store_scattered(format, (float *)out + r->out_rows[row] + r->runs->out, lane_stride,
+                            r->values + row * r->row_size);
     else
         for (int64_t row = 0; row < r->rows; row++)
             store_runs(format, out, lane_stride, r, row);

@@ -9,17 +9,29 @@
 
 #include "lanes.h"
 
-/* Rows of a tile by its registers of columns: as many accumulators as the register file holds. */
+/* Shapes of a tile, rows by registers of columns: as many accumulators as the register file holds,
+ * and one that leaves fewer rows over. */
 #if PYODL_LANES == 16
 #define PYODL_ROWS_1 16
 #define PYODL_ROWS_2 12
 #define PYODL_ROWS_3 8
+#define PYODL_ROWS_2_LOW 8
 #else
 #define PYODL_ROWS_1 8
 #define PYODL_ROWS_2 6
 #define PYODL_ROWS_3 4
+#define PYODL_ROWS_2_LOW 4
 #endif
 #define PYODL_MAX_TILE (24 * PYODL_LANES)
+
+typedef struct {
+    int rows;
+    int registers;
+} pyodl_shape;
+
+static const pyodl_shape pyodl_shapes[] = {
+    {PYODL_ROWS_1, 1}, {PYODL_ROWS_2, 2}, {PYODL_ROWS_3, 3}, {PYODL_ROWS_2_LOW, 2}};
+#define PYODL_SHAPES 4
 
 enum pyodl_order { /* docs/numerics.md, section 3 */
     ORDER_SEQUENTIAL = 0,
@@ -89,16 +101,17 @@ PYODL_INLINE void host_restore(unsigned saved) {
 
 /* One function per step and shape, never inlined: the sums go through memory, so that no compiler
  * can move a rounding across a change of the host's rounding mode. */
-#define PYODL_TILE_FUNCTION(STEP, ROWS, REGISTERS)                                               \
-    static __attribute__((noinline, unused)) void tile_##STEP##_##REGISTERS(                     \
+#define PYODL_TILE_FUNCTION(STEP, NAME, ROWS, REGISTERS)                                         \
+    static __attribute__((noinline, unused)) void tile_##STEP##_##NAME(                          \
         const pyodl_contraction *c, const int32_t *a_row, const int32_t *b_column,               \
         int64_t first, int64_t stop, int64_t stride, float start, float *tile) {                 \
         tile_sum(STEP, ROWS, REGISTERS, c, a_row, b_column, first, stop, stride, start, tile);   \
     }
 #define PYODL_TILE_FUNCTIONS(STEP)                                                               \
-    PYODL_TILE_FUNCTION(STEP, PYODL_ROWS_1, 1)                                                   \
-    PYODL_TILE_FUNCTION(STEP, PYODL_ROWS_2, 2)                                                   \
-    PYODL_TILE_FUNCTION(STEP, PYODL_ROWS_3, 3)
+    PYODL_TILE_FUNCTION(STEP, 1, PYODL_ROWS_1, 1)                                                \
+    PYODL_TILE_FUNCTION(STEP, 2, PYODL_ROWS_2, 2)                                                \
+    PYODL_TILE_FUNCTION(STEP, 3, PYODL_ROWS_3, 3)                                                \
+    PYODL_TILE_FUNCTION(STEP, 2_LOW, PYODL_ROWS_2_LOW, 2)
 
 PYODL_TILE_FUNCTIONS(STEP_EXACT_PRODUCT)
 PYODL_TILE_FUNCTIONS(STEP_FMA32)
@@ -111,8 +124,8 @@ PYODL_TILE_FUNCTIONS(STEP_BFLOAT_VIA32)
 typedef void (*pyodl_tile)(const pyodl_contraction *, const int32_t *, const int32_t *, int64_t,
                            int64_t, int64_t, float, float *);
 
-#define PYODL_TILE_ROW(STEP) {tile_##STEP##_1, tile_##STEP##_2, tile_##STEP##_3}
-static const pyodl_tile pyodl_tiles[][3] = { /* in the order of enum pyodl_step */
+#define PYODL_TILE_ROW(STEP) {tile_##STEP##_1, tile_##STEP##_2, tile_##STEP##_3, tile_##STEP##_2_LOW}
+static const pyodl_tile pyodl_tiles[][PYODL_SHAPES] = { /* in the order of enum pyodl_step */
     PYODL_TILE_ROW(STEP_EXACT_PRODUCT), PYODL_TILE_ROW(STEP_FMA32),
     PYODL_TILE_ROW(STEP_HALF_FMA),      PYODL_TILE_ROW(STEP_HALF_MULADD),
     PYODL_TILE_ROW(STEP_BFLOAT_FMA),    PYODL_TILE_ROW(STEP_HALF_VIA32),
@@ -133,11 +146,10 @@ static inline void tile_join_lanes(int order, int step, int64_t depth, int64_t s
     }
 }
 
-/* Compute one tile: ROWS(registers) rows from a_row, `registers` columns from b_column. Rows and
- * columns beyond the matrix repeat earlier ones; the caller drops them. */
-static inline void compute_tile(const pyodl_contraction *c, int step, int order, int registers,
+/* Compute one tile of a shape. Rows beyond the matrix repeat earlier ones; the caller drops them. */
+static inline void compute_tile(const pyodl_contraction *c, int step, int order, int shape,
                                 const int32_t *a_row, const int32_t *b_column, float *tile) {
-    const pyodl_tile sum = pyodl_tiles[step][registers - 1];
+    const pyodl_tile sum = pyodl_tiles[step][shape];
     const int64_t even = c->depth & ~(int64_t)1;
     float lane1[PYODL_MAX_TILE], last[PYODL_MAX_TILE];
 #if PYODL_ROUNDS_DOWN
@@ -160,9 +172,8 @@ static inline void compute_tile(const pyodl_contraction *c, int step, int order,
         host_restore(mode);
 #endif
     if (order == ORDER_LANES_SPLIT || order == ORDER_LANES_INTO_0) {
-        static const int rows[] = {PYODL_ROWS_1, PYODL_ROWS_2, PYODL_ROWS_3};
-        tile_join_lanes(order, step, c->depth, (int64_t)rows[registers - 1] * registers * PYODL_LANES,
-                        tile, lane1, last);
+        const int64_t registers = pyodl_shapes[shape].rows * pyodl_shapes[shape].registers;
+        tile_join_lanes(order, step, c->depth, registers * PYODL_LANES, tile, lane1, last);
     }
 }
 
