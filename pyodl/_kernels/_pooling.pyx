@@ -6,12 +6,24 @@ and store it once; a device with a 16-bit accumulator sums in the tensor itself,
 """
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t
+from libc.string cimport memset
 
 from pyodl._kernels._capsule cimport kernel_capsule
 from pyodl._kernels._team cimport over_cores
 from pyodl._kernels._types cimport (
-    Arguments, PYODL_FLOAT32, add, fma_step, load, quotient, rounded, storage_format, store,
+    Arguments, PYODL_FLOAT32, fma_step, load, quotient, rounded, storage_format, store,
 )
+
+
+cdef extern from "include/pooling.h" nogil:
+    int PYODL_LANES
+    void sum_windows(
+        int, const void *, const int64_t *, int64_t, int64_t, int64_t, float *) noexcept
+    void add_share(int, float *, float, int64_t) noexcept
+    void store_values(int, void *, int64_t, const float *, int64_t) noexcept
+
+cdef enum:
+    MAX_LANES = 16
 
 
 cdef struct Pool:
@@ -39,6 +51,16 @@ cdef inline int64_t window_start(
     return (channel * p.height + ho * p.stride_down) * p.width + wo * p.stride_right
 
 
+# A window is as many runs of neighbours as it has rows, or one if its rows span the image.
+
+cdef inline int64_t run_count(const Pool *p) noexcept nogil:
+    return 1 if p.kernel_width == p.width else p.kernel_height
+
+
+cdef inline int64_t run_length(const Pool *p) noexcept nogil:
+    return p.kernel_width * p.kernel_height // run_count(p)
+
+
 cdef inline float count_of(const Pool *p) noexcept nogil:
     """Return the number of elements of a window, rounded as the device converts it."""
     return rounded(p.arithmetic, <float>(p.kernel_height * p.kernel_width))
@@ -58,36 +80,36 @@ cdef inline int64_t find_max(const Pool *p, const void *x, int64_t start) noexce
     return best
 
 
-cdef void avg_forward_channel(
-    const Pool *p, const void *x, void *y, int64_t channel
+cdef void avg_forward_lanes(
+    const Pool *p, const void *x, void *y, int64_t first, int64_t count
 ) noexcept nogil:
-    cdef int64_t ho, wo, h, w, start
-    cdef float total, count = count_of(p)
-    for ho in range(p.out_height):
-        for wo in range(p.out_width):
-            start = window_start(p, channel, ho, wo)
-            total = 0
-            for h in range(p.kernel_height):
-                for w in range(p.kernel_width):
-                    total = add(p.arithmetic, total,
-                                load(p.arithmetic, x, start + h * p.width + w))
-            store(p.arithmetic, y, (channel * p.out_height + ho) * p.out_width + wo,
-                  quotient(p.arithmetic, total, count))
+    """Compute up to a register of outputs, numbered through all channels, from ``first`` on."""
+    cdef int64_t starts[MAX_LANES]
+    cdef float sums[MAX_LANES]
+    cdef int64_t i, pixel, pixels = p.out_height * p.out_width
+    cdef float size = count_of(p)
+    for i in range(PYODL_LANES):
+        pixel = first + min(i, count - 1)
+        starts[i] = window_start(p, pixel // pixels, pixel % pixels // p.out_width,
+                                 pixel % p.out_width)
+    sum_windows(p.arithmetic, x, starts, run_count(p), p.width, run_length(p), sums)
+    for i in range(count):
+        store(p.arithmetic, y, first + i, quotient(p.arithmetic, sums[i], size))
 
 
 cdef void avg_backward_channel(
     const Pool *p, const void *dy, float *sums, int64_t channel
 ) noexcept nogil:
-    cdef int64_t ho, wo, h, w, start
+    cdef int64_t ho, wo, h, start
+    cdef int64_t rows = run_count(p), length = run_length(p)
     cdef float share, count = count_of(p)
     for ho in range(p.out_height):
         for wo in range(p.out_width):
             start = window_start(p, channel, ho, wo)
             share = load(p.arithmetic, dy, (channel * p.out_height + ho) * p.out_width + wo)
             share = quotient(p.arithmetic, share, count)
-            for h in range(p.kernel_height):
-                for w in range(start + h * p.width, start + h * p.width + p.kernel_width):
-                    sums[w] = add(p.arithmetic, sums[w], share)
+            for h in range(rows):
+                add_share(p.arithmetic, sums + start + h * p.width, share, length)
 
 
 cdef void max_forward_channel(
@@ -122,24 +144,25 @@ cdef void max_backward_channel(
 
 
 cdef inline void clear(const Pool *p, float *sums, int64_t channel) noexcept nogil:
-    cdef int64_t i, size = p.height * p.width
-    for i in range(channel * size, (channel + 1) * size):
-        sums[i] = 0
+    cdef int64_t size = p.height * p.width
+    memset(sums + channel * size, 0, size * sizeof(float))
 
 
 cdef inline void store_sums(
     const Pool *p, const float *sums, void *dx, int64_t channel
 ) noexcept nogil:
-    cdef int64_t i, size = p.height * p.width
-    for i in range(channel * size, (channel + 1) * size):
-        store(p.arithmetic, dx, i, sums[i])
+    cdef int64_t size = p.height * p.width
+    store_values(p.arithmetic, dx, channel * size, sums + channel * size, size)
 
 
 cdef void avg_pool_forward_part(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
-    cdef int64_t channel
     cdef Pool pool = pool_of(args)
-    for channel in range(start, stop):
-        avg_forward_channel(&pool, args.arrays[0], args.arrays[1], channel)
+    cdef int64_t pixels = pool.out_height * pool.out_width
+    cdef int64_t first = start * pixels
+    while first < stop * pixels:
+        avg_forward_lanes(&pool, args.arrays[0], args.arrays[1], first,
+                          min(PYODL_LANES, stop * pixels - first))
+        first += PYODL_LANES
 
 
 cdef void avg_pool_forward(const Arguments *args, int num_threads) noexcept nogil:
