@@ -8,13 +8,17 @@ import numpy as np
 
 from pyodl import primitives as P
 from pyodl._kernels import Program
+from pyodl.arithmetic import ARITHMETICS as _TABLE
 from pyodl.arithmetic import get
 from pyodl.formats import round_to
 
-ARITHMETICS = ["fp16-fp32acc", "fp16-fma"]  # of all layers
-FP16 = [*ARITHMETICS, "fp16-muladd"]  # of matmul kernels and steps
-WORK = 50_000_000  # multiply-accumulates of one timed call: 1 ms at the best of rates
-MOST_LOOPS = 1000  # of small layers, whose time is not that of multiply-accumulates
+ARITHMETICS = list(_TABLE)
+FP16 = ["fp16-fp32acc", "fp16-fma", "fp16-muladd"]
+NETWORKS = ["resnet8", "ds_cnn"]
+STEPS = ["forward", "weight_grad", "input_grad"]
+WORK = 100_000_000  # multiply-accumulates of one timed call: 1 ms at the best of rates
+PRODUCTS = {"64x576x64": (64, 576, 64), "256x256x256": (256, 256, 256)}
+MOST_LOOPS = 5000  # of small layers, whose time is not that of multiply-accumulates
 
 
 def tensor(shape, arithmetic, seed=0):
@@ -38,6 +42,15 @@ def bound(function, *args, loops=1, **kwargs):
     with mock.patch.object(importlib.import_module(function.__module__), "run", keep):
         function(*args, **kwargs)
     return Program(caught * loops)
+
+
+def product(shape, arithmetic, *, loops=None, **how):
+    """Return a program of matmuls and its multiply-accumulates."""
+    n, k, m = PRODUCTS[shape]
+    b_shape = (m, k) if how.get("transpose_b") else (k, m)
+    operands = tensor((n, k), arithmetic, 0), tensor(b_shape, arithmetic, 1)
+    loops = loops or -(-WORK // (n * k * m))
+    return bound(P.matmul, *operands, arithmetic=arithmetic, loops=loops, **how), n * k * m * loops
 
 
 @dataclass(frozen=True)
@@ -74,7 +87,8 @@ class Shape:
     @property
     def loops(self):
         """How often a step is run in one timed call, the same at every commit."""
-        return min(-(-WORK // self.macs), MOST_LOOPS)
+        work = WORK // 5 if self.kind == "depthwise" else WORK
+        return min(-(-work // self.macs), MOST_LOOPS)
 
     def tensors(self, arithmetic):
         """Return input, weights and output gradient."""
@@ -90,7 +104,7 @@ class Shape:
         return [tensor(shape, arithmetic, seed) for seed, shape in enumerate(shapes)]
 
     def call(self, step, arithmetic):
-        """Return the primitive of a step and its arguments."""
+        """Return the primitive of a step, its arguments and its options."""
         x, w, dy = self.tensors(arithmetic)
         slides = self.kind in {"conv2d", "depthwise"}
         how = {"stride": self.stride, "padding": self.padding} if slides else {}
@@ -141,3 +155,9 @@ _separable(LAYERS, 7, 128, 128, 6)
 _separable(LAYERS, 12, 128, 256, 6, stride=2)
 _separable(LAYERS, 13, 256, 256, 3)
 LAYERS["mobilenet.linear"] = Shape("linear", 256, 2)
+
+
+def layer_program(layer, step, arithmetic, **how):
+    """Return a program that runs a layer's step as often as one timed call does."""
+    function, args, options = LAYERS[layer].call(step, arithmetic)
+    return bound(function, *args, loops=LAYERS[layer].loops, **options, **how)

@@ -7,13 +7,9 @@ from .common import ARITHMETICS, bound, tensor
 IMAGE = (16, 32, 32)
 
 
-def _norm(arithmetic):
-    """Return an image, a gradient, gamma, beta, and the statistics of the image."""
-    x, dy, gamma, beta = (
-        tensor(shape, arithmetic, seed) for seed, shape in enumerate((IMAGE, IMAGE, 16, 16))
-    )
-    _, mean, std = P.instance_norm_forward(x, gamma, beta, arithmetic=arithmetic)
-    return x, dy, gamma, beta, mean, std
+def _channels(arithmetic):
+    """Return gamma and beta, or other vectors with a value per channel, all of them positive."""
+    return [abs(tensor(IMAGE[0], arithmetic, seed)) for seed in (2, 3, 4, 5)]
 
 
 def _vectors(arithmetic):
@@ -40,33 +36,44 @@ CASES = {
         *(P.max_pool_backward, x),
         *(tensor((16, 16, 16), a), 2, 2),
     ),
-    "instance_norm_forward": lambda x, dy, a: (
-        *(P.instance_norm_forward, x),
-        *(tensor(16, a), tensor(16, a)),
-    ),
+    "instance_norm_forward": lambda x, dy, a: (P.instance_norm_forward, x, *_channels(a)[:2]),
     "instance_norm_param_grad": lambda x, dy, a: (
         *(P.instance_norm_param_grad, x, dy),
-        *_norm(a)[4:],
+        *_channels(a)[:2],
+    ),
+    "instance_norm_input_grad": lambda x, dy, a: (
+        *(P.instance_norm_input_grad, x, dy),
+        *_channels(a),
     ),
     "conv2d_bias_grad": lambda x, dy, a: (P.conv2d_bias_grad, dy),
     "cross_entropy": lambda x, dy, a: (P.cross_entropy, *_vectors(a)),
     "cross_entropy_grad": lambda x, dy, a: (P.cross_entropy_grad, *_vectors(a)),
     "mse": lambda x, dy, a: (P.mse, *_vectors(a)),
     "mse_grad": lambda x, dy, a: (P.mse_grad, *_vectors(a)),
+    "l1": lambda x, dy, a: (P.l1, *_vectors(a)),
+    "l1_grad": lambda x, dy, a: (P.l1_grad, *_vectors(a)),
     "berhu": lambda x, dy, a: (P.berhu, *_vectors(a)),
     "berhu_grad": lambda x, dy, a: (P.berhu_grad, *_vectors(a)),
     "sgd": lambda x, dy, a: (P.sgd, x, dy, 0.01),
     "im2row": lambda x, dy, a: (P.im2row, x[:, :16, :16].copy(), 3),
+    "im2col": lambda x, dy, a: (P.im2col, x[:, :16, :16].copy(), 3),
+    "pad": lambda x, dy, a: (P.pad, x, 1),
     "block_transpose": lambda x, dy, a: (P.block_transpose, x.reshape(64, 16, 4, 4)),
     "chw_to_hwc": lambda x, dy, a: (P.chw_to_hwc, x),
+    "hwc_to_chw": lambda x, dy, a: (P.hwc_to_chw, x.reshape(32, 32, 16)),
     "transpose": lambda x, dy, a: (P.transpose, x, (2, 0, 1)),
 }
-QUICK = {"add", "relu_forward", "relu_backward", "conv2d_bias_grad", "sgd", "chw_to_hwc"}
+LOOPS = {  # so that a timed call takes a millisecond or more; what is not here runs 50 times
+    **dict.fromkeys(["add", "relu_forward", "relu_backward", "sgd", "pad"], 1000),
+    **dict.fromkeys(["block_transpose", "chw_to_hwc", "hwc_to_chw", "transpose"], 1000),
+    **dict.fromkeys(["avg_pool_backward", "max_pool_forward", "im2row", "im2col"], 200),
+    **dict.fromkeys(["conv2d_bias_grad", "instance_norm_param_grad"], 200),
+}
 LAYOUT = {"im2row": "CHW", "block_transpose": "CHW"}
 
 
 class Elementwise:
-    """Kernels alone; a timed call runs the quick ones 1000 times, for a millisecond, others 50."""
+    """Kernels alone, so often that a timed call takes a millisecond or more."""
 
     params = [list(CASES), ARITHMETICS]
     param_names = ["primitive", "arithmetic"]
@@ -75,9 +82,8 @@ class Elementwise:
         x, dy = tensor(IMAGE, arithmetic, 0), tensor(IMAGE, arithmetic, 1)
         function, *args = CASES[primitive](x, dy, arithmetic)
         how = {"layout": LAYOUT[primitive]} if primitive in LAYOUT else {}
-        loops = 1000 if primitive in QUICK else 50
+        loops = LOOPS.get(primitive, 50)
         self.program = bound(function, *args, loops=loops, arithmetic=arithmetic, **how)
-        self.program.run()
 
     def time_kernels(self, primitive, arithmetic):
         self.program.run()

@@ -1,10 +1,11 @@
 """The three steps of every layer of ResNet8, DS-CNN and MobileNetV1-0.25, kernels alone.
 
-A timed call runs a step so often that it has 50 million multiply-accumulates or a few more, or
-a thousand times if that is less: it takes a millisecond at least, and large layers compare.
+A timed call runs a step so often that it has 100 million multiply-accumulates or a few more, a
+fifth of that in depthwise layers, or five thousand times if that is less: it takes a millisecond at
+least, and large layers compare.
 """
 
-from .common import ARITHMETICS, LAYERS, bound
+from .common import ARITHMETICS, LAYERS, layer_program
 
 
 class _Step:
@@ -13,9 +14,7 @@ class _Step:
     step = ""
 
     def setup(self, layer, arithmetic):
-        function, args, kwargs = LAYERS[layer].call(self.step, arithmetic)
-        self.program = bound(function, *args, loops=LAYERS[layer].loops, **kwargs)
-        self.program.run()
+        self.program = layer_program(layer, self.step, arithmetic)
 
     def time_kernels(self, layer, arithmetic):
         self.program.run()

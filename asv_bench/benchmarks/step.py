@@ -1,16 +1,14 @@
-"""Training steps: time, memory, rate, and a digest of the bits that they write."""
+"""Training steps: time, memory, and a digest of the bits that they write."""
 
 import hashlib
 
 import numpy as np
 
 import pyodl
-from pyodl import bench, formats
+from pyodl import formats
 from pyodl.models import MODELS
 
-from .common import FP16, tensor
-
-NETWORKS = ["resnet8", "ds_cnn"]
+from .common import FP16, NETWORKS, tensor
 
 
 def network(model, arithmetic):
@@ -38,23 +36,6 @@ class Memory:
     def peakmem_train_step(self, model):
         net, x = network(model, "fp16-fp32acc")
         pyodl.train_step(net, x, 3)
-
-
-class Rate:
-    """Steps beside their kernels alone and beside an FMA loop on registers, in turns."""
-
-    params = [NETWORKS, FP16]
-    param_names = ["model", "arithmetic"]
-
-    def track_gmac_per_second(self, model, arithmetic):
-        return bench.measure(model, arithmetic, steps=20).rate / 1e9
-
-    track_gmac_per_second.unit = "GMAC/s"
-
-    def track_fraction_of_peak(self, model, arithmetic):
-        return bench.measure(model, arithmetic, steps=20).share_of_peak.median
-
-    track_fraction_of_peak.unit = "of the FMA peak"
 
 
 class Bits:
