@@ -22,12 +22,14 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def build(tmp_path_factory):
-    """A function that returns the program built with the named defects."""
-    built = {}
+    """A function that returns the program, built with a defect if one is named."""
+    programs = {}
 
-    def program(*defects):
-        if defects not in built:
-            built[defects] = harness.build(tmp_path_factory.mktemp("firmware"), *defects)
-        return built[defects]
+    def program(defect=""):
+        if defect not in programs:
+            sound = defect and program().parent
+            folder = tmp_path_factory.mktemp("firmware")
+            programs[defect] = harness.build(folder, defect, sound)
+        return programs[defect]
 
     return program

@@ -4,6 +4,7 @@ A case becomes an operation on a tape, a chain of them many; the program compute
 is not given, from the bits of those that are.
 """
 
+import json
 import pathlib
 import shutil
 import struct
@@ -38,18 +39,34 @@ def missing():
     return f"needs the Debian packages {' '.join(packages)}" if packages else ""
 
 
-def build(folder, *defects):
-    """Compile the program, with defects if any are named; return its path."""
-    objects = [folder / "main.o", *(folder / f"{name}.o" for name in ARITHMETICS)]
-    chosen = [f"-DDEFECT_{defect}" for defect in defects]
-    defines = [[], *([f"-D{macro}", *chosen] for macro in ARITHMETICS.values())]
-    for target, own in zip(objects, defines, strict=True):
-        source = HERE / ("main.c" if target.name == "main.o" else "firmware.c")
-        command = [COMPILER, *FLAGS, *own, "-c", source, "-o", target]
-        subprocess.run(command, check=True)
-    program = folder / "firmware"
-    subprocess.run([COMPILER, *FLAGS, *LINK, *objects, "-o", program], check=True)
+def build(folder, defect="", sound=None):
+    """Compile the program; return its path.
+
+    With a defect only the kernels in fp16-fma are compiled anew; the others are taken from the
+    folder of the ``sound`` build.
+    """
+    compiled = ARITHMETICS if not defect else {"fp16-fma": ARITHMETICS["fp16-fma"]}
+    running = []
+    for name, macro in compiled.items():
+        own = [f"-D{macro}", *([f"-DDEFECT_{defect}"] if defect else [])]
+        command = [COMPILER, *FLAGS, *own, "-c", HERE / "firmware.c", "-o", folder / f"{name}.o"]
+        running.append(subprocess.Popen(command))
+    assert [compiler.wait() for compiler in running] == [0] * len(running)
+    objects = [(folder if name in compiled else sound) / f"{name}.o" for name in ARITHMETICS]
+    return link(folder / "firmware", [HERE / "main.c", *objects])
+
+
+def link(program, sources, *flags):
+    """Compile and link a program from sources and objects; return its path."""
+    command = [COMPILER, *FLAGS, *LINK, *flags, *sources, HERE / "runtime.c", "-o", program]
+    subprocess.run(command, check=True)
     return program
+
+
+def execute(program, given=b""):
+    """Run a program under qemu; return the finished process."""
+    command = [QEMU, "-cpu", "rv64,Zfh=true", program]
+    return subprocess.run(command, input=given, capture_output=True, check=False)
 
 
 def _pair(value):
@@ -212,9 +229,7 @@ class Tape:
         head = struct.pack("<3I", MAGIC, len(self._sizes), len(self._operations))
         sizes = np.array(self._sizes, "<u4").tobytes()
         operations = np.array(self._operations, "<i4").tobytes()
-        command = [QEMU, "-cpu", "rv64,Zfh=true", program]
-        tape = b"".join([head, sizes, *self._given, operations])
-        done = subprocess.run(command, input=tape, capture_output=True, check=False)
+        done = execute(program, b"".join([head, sizes, *self._given, operations]))
         assert done.returncode == 0, f"the program failed: {done.returncode} {done.stderr}"
         bits = np.frombuffer(done.stdout, "<u2")
         assert bits.size == sum(size for size, given in self._sizes if not given)
@@ -266,3 +281,19 @@ def assembly(arithmetic, *defects):
     chosen = [f"-D{ARITHMETICS[arithmetic]}", *(f"-DDEFECT_{defect}" for defect in defects)]
     command = [COMPILER, *FLAGS, *chosen, "-S", "-o", "-", HERE / "firmware.c"]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def write_dump(path, found, dtype="float16"):
+    """Write tensors' bits as a device dumps them: little-endian, and a description beside them.
+
+    ``path`` gets the bits, and ``path`` with .json the dtype, the shape and the offset in bytes of
+    each tensor.
+    """
+    described, parts, offset = {}, [], 0
+    for name, bits in found.items():
+        described[name] = {"dtype": dtype, "shape": list(bits.shape), "offset": offset}
+        parts.append(np.ascontiguousarray(bits).astype(bits.dtype.newbyteorder("<")).tobytes())
+        offset += len(parts[-1])
+    path.write_bytes(b"".join(parts))
+    path.with_suffix(".json").write_text(json.dumps(described))
+    return path
