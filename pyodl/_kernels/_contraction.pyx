@@ -11,7 +11,7 @@ from pyodl._kernels._capsule cimport kernel_capsule
 from pyodl._kernels._tile cimport (
     LEFT_OUT, MAX_LANES, MAX_REGISTERS, MAX_ROWS, MULTIPLIED, PYODL_LANES, PYODL_SHAPES,
     SKIPPED_IN_B, Contraction, Rows, Segment, compute_tile, in_doubt, may_reach_negative_zero,
-    pyodl_shapes, raise_flag, store_rows, sum_without_padding,
+    pyodl_shapes, raise_flag, rounding_begin, rounding_restore, store_rows, sum_without_padding,
 )
 from pyodl._kernels._team cimport over_parts
 from pyodl._kernels._types cimport Arguments, float_bits, storage_format
@@ -131,13 +131,16 @@ cdef void contract_tiles(const Arguments *args, int64_t start, int64_t stop) noe
     cdef const Tile *tiles = <const Tile *>args.arrays[8]
     cdef int64_t t
     cdef int32_t doubt = 0
+    cdef unsigned mode
     c.a = <const float *>args.arrays[0]
     c.b = <const float *>args.arrays[1]
     c.a_k = <const int32_t *>args.arrays[3]
     c.b_k = <const int32_t *>args.arrays[4]
     c.depth = args.sizes[0]
+    mode = rounding_begin(<int>args.sizes[2])
     for t in range(start, stop):
         doubt |= run_tile(args, &c, &tiles[t])
+    rounding_restore(mode)
     if args.sizes[4] == LEFT_OUT and doubt:
         raise_flag(<int32_t *>args.arrays[11])
 

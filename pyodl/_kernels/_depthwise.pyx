@@ -8,9 +8,8 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 
 from pyodl._kernels._capsule cimport kernel_capsule
 from pyodl._kernels._tile cimport (
-    MAX_LANES, MAX_PAIRS, PYODL_LANES, PYODL_PAIRS, SKIPPED_IN_A, SKIPPED_IN_B, Contraction,
-    Rows, Segment, compute_pairs, in_doubt, may_reach_negative_zero, store_rows,
-    sum_without_padding,
+    MAX_LANES, MAX_PAIRS, PYODL_LANES, PYODL_PAIRS, Contraction, Rows, Segment, compute_pairs,
+    may_reach_negative_zero, rounding_begin, rounding_restore, store_rows,
 )
 from pyodl._kernels._team cimport over_parts
 from pyodl._kernels._types cimport Arguments, storage_format
@@ -29,39 +28,20 @@ cdef void run_units(
     const Arguments *args, const Contraction *c, const Unit *units, int64_t count
 ) noexcept nogil:
     """Compute and store up to `PYODL_PAIRS` units."""
-    cdef const uint8_t *real = <const uint8_t *>args.arrays[5]
-    cdef const int32_t *flag = <const int32_t *>args.arrays[7]
-    cdef int step = <int>args.sizes[2]
-    cdef int padding = <int>args.sizes[4]
     cdef int32_t a_unit[MAX_PAIRS]
     cdef int32_t b_unit[MAX_PAIRS]
     cdef float values[MAX_PAIRS * MAX_LANES]
+    cdef bint padded = False
+    cdef bint skips = may_reach_negative_zero(<int>args.sizes[2]) or (
+        args.arrays[7] != NULL and (<const int32_t *>args.arrays[7])[0] != 0)
     cdef int64_t u
-    cdef bint everything = flag != NULL and flag[0] != 0
-    cdef bint recheck = padding in (SKIPPED_IN_A, SKIPPED_IN_B) and (
-        everything or may_reach_negative_zero(step))
     for u in range(PYODL_PAIRS):
         a_unit[u] = units[min(u, count - 1)].a
         b_unit[u] = units[min(u, count - 1)].b
-    compute_pairs(c, step, a_unit, b_unit, values)
-    if recheck:
-        for u in range(count):
-            if units[u].padded:
-                look_again(c, step, real, padding == SKIPPED_IN_B, everything, &units[u],
-                           values + u * PYODL_LANES)
+        padded = padded or units[min(u, count - 1)].padded
+    compute_pairs(c, <int>args.sizes[2], a_unit, b_unit,
+                  <const uint8_t *>args.arrays[5] if padded and skips else NULL, values)
     store_units(args, units, count, values)
-
-
-cdef inline void look_again(
-    const Contraction *c, int step, const uint8_t *real, int padded_b, bint everything,
-    const Unit *unit, float *values
-) noexcept nogil:
-    """Compute again what multiplied padding may have spoilt."""
-    cdef int64_t lane
-    for lane in range(unit.lanes):
-        if in_doubt(values[lane], everything):
-            values[lane] = sum_without_padding(
-                c, step, real, padded_b, unit.a + lane, unit.b + lane)
 
 
 cdef inline void store_units(
@@ -93,22 +73,25 @@ cdef void contract_units(const Arguments *args, int64_t start, int64_t stop) noe
     cdef Contraction c
     cdef const Unit *units = <const Unit *>args.arrays[4]
     cdef int64_t first = start
+    cdef unsigned mode
     c.a = <const float *>args.arrays[0]
     c.b = <const float *>args.arrays[1]
     c.a_k = <const int32_t *>args.arrays[2]
     c.b_k = <const int32_t *>args.arrays[3]
     c.depth = args.sizes[0]
+    mode = rounding_begin(<int>args.sizes[2])
     while first < stop:
         run_units(args, &c, units + first, min(PYODL_PAIRS, stop - first))
         first += PYODL_PAIRS
+    rounding_restore(mode)
 
 
 cdef void contract_lanes(const Arguments *args, int num_threads) noexcept nogil:
-    """Contract lane by lane.
+    """Contract lane by lane; padding of b is skipped where multiplying it could tell.
 
-    Arrays: a, b (float); a_k, b_k (int32); units (int32 records); real (uint8, of the padded
-    operand, or NULL); out (storage); flag (int32: whether the operand that meets padding has
-    infinities or NaNs, or NULL). Sizes: K, units, step, lane stride, padding.
+    Arrays: a, b (float); a_k, b_k (int32); units (int32 records); real (uint8, of b, or NULL); out
+    (storage); flag (int32: whether a has infinities or NaNs, or NULL). Sizes: K, units, step, lane
+    stride.
     """
     over_parts(args, num_threads, args.sizes[1], num_threads, contract_units)
 

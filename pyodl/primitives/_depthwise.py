@@ -8,7 +8,7 @@ from numpy import ndarray
 
 from pyodl._kernels import LANES, Operation, bind
 from pyodl.arithmetic import Arithmetic
-from pyodl.primitives._contraction import Padding, step_of
+from pyodl.primitives._contraction import step_of
 from pyodl.primitives._geometry import Convolution, Image, input_grad_phases
 from pyodl.primitives._matmul import bind_pixel_sums
 from pyodl.primitives._staging import Stager
@@ -29,10 +29,11 @@ def _channels_last(geometry: Image) -> Image:
 
 
 class _Units:
-    """Offsets of a contraction by lanes: outputs (position, register of channels).
+    """Offsets of a contraction by lanes: outputs (register of channels, position).
 
     ``a`` and ``b`` hold the offset of every position, ``a_k`` and ``b_k`` of every term; output
-    (channel, position) lies at ``channel * plane + out``.
+    (channel, position) lies at ``channel * plane + out``. ``real`` marks the elements of b that are
+    not padding.
     """
 
     def __init__(
@@ -41,29 +42,18 @@ class _Units:
         positions: tuple[ndarray, ndarray, ndarray],
         terms: tuple[ndarray, ndarray],
         plane: int,
-        padding: Padding = Padding.MULTIPLIED,
-        real: ndarray | None = None,
+        real: ndarray | None,
     ) -> None:
         a, b, out = (np.asarray(table) for table in positions)
-        first = np.arange(0, channels, LANES)
-        lanes = np.minimum(LANES, channels - first)
-        padded = np.zeros(len(out), np.int64)
+        first = np.arange(0, channels, LANES)[:, None]
         self.a_k, self.b_k = (np.ascontiguousarray(table, np.int32) for table in terms)
+        padded = np.zeros(len(out), np.int64)
         if real is not None:
-            met = (
-                b[:, None] + self.b_k if padding is Padding.SKIPPED_IN_B else a[:, None] + self.a_k
-            )
-            padded = np.asarray(~real[met].all(axis=1), np.int64)
-        columns = [
-            (a[:, None] + first).ravel(),
-            (b[:, None] + first).ravel(),
-            (out[:, None] + first * plane).ravel(),
-            np.broadcast_to(lanes, (len(out), len(first))).ravel(),
-            np.repeat(padded, len(first)),
-        ]
-        self.table = np.ascontiguousarray(np.stack(columns, axis=1), np.int32)
+            padded[~real[b[:, None] + self.b_k].all(axis=1)] = 1
+        lanes = np.minimum(LANES, channels - first)
+        columns = np.broadcast_arrays(first + a, first + b, first * plane + out, lanes, padded)
+        self.table = np.ascontiguousarray(np.stack(columns, axis=-1).reshape(-1, 5), np.int32)
         self.plane = plane
-        self.padding = padding if real is not None else Padding.MULTIPLIED
         self.real = real
         self.macs = len(self.a_k) * len(out) * channels
 
@@ -78,7 +68,6 @@ def _forward_units(conv: Convolution) -> _Units:
         (np.zeros(len(pixels), np.int64), pixels, np.arange(len(pixels))),
         (np.arange(len(taps)) * c, taps),
         conv.pixels,
-        Padding.SKIPPED_IN_B,
         image.real(),
     )
 
@@ -93,7 +82,6 @@ def _weight_grad_units(conv: Convolution) -> _Units:
         (np.zeros(len(taps), np.int64), taps, np.arange(len(taps))),
         (np.arange(len(pixels)) * c, pixels),
         len(taps),
-        Padding.SKIPPED_IN_B,
         image.real(),
     )
 
@@ -116,7 +104,6 @@ def _input_grad_units(conv: Convolution) -> tuple[Image, tuple[_Units, ...]]:
                 (np.zeros(len(pixels), np.int64), geometry.pixel_offsets(phase.count), pixels),
                 ((size - 1 - phase.taps) * c, phase.offsets),
                 conv.height * conv.width,
-                Padding.SKIPPED_IN_B,
                 geometry.real(),
             )
         )
@@ -144,9 +131,10 @@ class BoundDepthwise:
         units = _forward_units(self.conv)
         image, widen = self._image(x, _channels_last(self.conv.image))
         weights, widen_weights = self._planes(w)
+        flag, check = self._nonfinite(w, units.real)
         return [
-            *(*widen, *widen_weights),
-            *self._contract("depthwise forward", units, weights, image, out, w),
+            *(*widen, *widen_weights, *check),
+            self._contract("depthwise forward", units, weights, image, out, flag),
         ]
 
     def weight_grad(self, x: ndarray, dy: ndarray, dw: ndarray) -> list[Operation]:
@@ -154,9 +142,10 @@ class BoundDepthwise:
         units = _weight_grad_units(self.conv)
         image, widen = self._image(x, _channels_last(self.conv.image))
         gradient, widen_gradient = self._planes(dy)
+        flag, check = self._nonfinite(dy, units.real)
         return [
-            *(*widen, *widen_gradient),
-            *self._contract("depthwise weight gradient", units, gradient, image, dw, dy),
+            *(*widen, *widen_gradient, *check),
+            self._contract("depthwise weight gradient", units, gradient, image, dw, flag),
         ]
 
     def bias_grad(self, dy: ndarray, db: ndarray) -> list[Operation]:
@@ -169,30 +158,38 @@ class BoundDepthwise:
         geometry, phases = _input_grad_units(self.conv)
         weights, widen_weights = self._planes(w)
         image, widen = self._image(dy, geometry)
-        operations = [*widen_weights, *widen]
-        for units in phases:
-            operations += self._contract("depthwise input gradient", units, weights, image, dx, w)
-        return operations
+        flag, check = self._nonfinite(w, phases[0].real)
+        return [
+            *(*widen_weights, *widen, *check),
+            *(
+                self._contract("depthwise input gradient", units, weights, image, dx, flag)
+                for units in phases
+            ),
+        ]
 
     def _contract(
-        self, name: str, units: _Units, a: ndarray, b: ndarray, out: ndarray, operand: ndarray
-    ) -> list[Operation]:
-        """Bind a contraction; ``operand`` is the tensor that meets padding."""
-        code, flag, checks = self.arithmetic.code, None, []
-        if units.padding is not Padding.MULTIPLIED:
-            flag = np.zeros(1, np.int32)
-            checks = [bind("find_nonfinite", [operand], [flag], [operand.size], arithmetic=code)]
-        sizes = [len(units.a_k), len(units.table), int(step_of(self.arithmetic)), units.plane]
+        self, name: str, units: _Units, a: ndarray, b: ndarray, out: ndarray, flag: ndarray | None
+    ) -> Operation:
         operation = bind(
             "contract_lanes",
             [a, b, units.a_k, units.b_k, units.table, units.real],
             [out, flag],
-            [*sizes, int(units.padding)],
-            arithmetic=code,
+            [len(units.a_k), len(units.table), int(step_of(self.arithmetic)), units.plane],
+            arithmetic=self.arithmetic.code,
         )
         operation.name = name
         operation.macs = units.macs
-        return [*checks, operation]
+        return operation
+
+    def _nonfinite(
+        self, operand: ndarray, real: ndarray | None
+    ) -> tuple[ndarray | None, list[Operation]]:
+        """Look for infinities and NaNs in what meets padding."""
+        if real is None:
+            return None, []
+        flag = np.zeros(1, np.int32)
+        code = self.arithmetic.code
+        return flag, [bind("find_nonfinite", [operand], [flag], [operand.size], arithmetic=code)]
 
     def _image(self, source: ndarray, geometry: Image) -> tuple[ndarray, tuple[Operation, ...]]:
         """Widen a (C, H, W) image into padded pixels of whole registers of channels."""

@@ -85,19 +85,41 @@ PYODL_INLINE void tile_sum(int step, int rows, int registers, const pyodl_contra
             lanes_store(tile + (i * registers + j) * PYODL_LANES, sums[i][j]);
 }
 
+/* The host's rounding mode for the tiles of a step; changing it costs as much as many steps, so
+ * that tiles share a change. What rounds in between asks for the ordinary mode again. */
+PYODL_INLINE unsigned rounding_begin(int step) {
 #if PYODL_ROUNDS_DOWN
-PYODL_INLINE unsigned host_round_down(void) {
     const unsigned saved = _mm_getcsr();
-    _mm_setcsr((saved & ~0x6000u) | 0x2000u);
-    __asm__ volatile("" ::: "memory");
+    if (step_rounds_to_odd(step)) {
+        _mm_setcsr((saved & ~0x6000u) | 0x2000u);
+        __asm__ volatile("" ::: "memory");
+    }
     return saved;
+#else
+    (void)step;
+    return 0;
+#endif
 }
 
-PYODL_INLINE void host_restore(unsigned saved) {
+PYODL_INLINE unsigned rounding_ordinary(void) {
+#if PYODL_ROUNDS_DOWN
+    const unsigned saved = _mm_getcsr();
+    _mm_setcsr(saved & ~0x6000u);
+    __asm__ volatile("" ::: "memory");
+    return saved;
+#else
+    return 0;
+#endif
+}
+
+PYODL_INLINE void rounding_restore(unsigned saved) {
+#if PYODL_ROUNDS_DOWN
     __asm__ volatile("" ::: "memory");
     _mm_setcsr(saved);
-}
+#else
+    (void)saved;
 #endif
+}
 
 /* One function per step and shape, never inlined: the sums go through memory, so that no compiler
  * can move a rounding across a change of the host's rounding mode. */
@@ -133,7 +155,7 @@ static const pyodl_tile pyodl_tiles[][PYODL_SHAPES] = { /* in the order of enum 
 
 /* Lane 0 plus lane 1 and the last product of an odd K, each addition rounded to the accumulator
  * format; sums[0] is lane 0 and takes the result. */
-static inline void tile_join_lanes(int order, int step, int64_t depth, int64_t size,
+static __attribute__((noinline, unused)) void tile_join_lanes(int order, int step, int64_t depth, int64_t size,
                                    float *lane0, const float *lane1, const float *last) {
     const int format = step_format(step);
     for (int64_t i = 0; i < size; i++) {
@@ -146,18 +168,13 @@ static inline void tile_join_lanes(int order, int step, int64_t depth, int64_t s
     }
 }
 
-/* Compute one tile of a shape. Rows beyond the matrix repeat earlier ones; the caller drops them. */
+/* Compute one tile of a shape, in the step's rounding mode. Rows beyond the matrix repeat earlier
+ * ones; the caller drops them. */
 static inline void compute_tile(const pyodl_contraction *c, int step, int order, int shape,
                                 const int32_t *a_row, const int32_t *b_column, float *tile) {
     const pyodl_tile sum = pyodl_tiles[step][shape];
     const int64_t even = c->depth & ~(int64_t)1;
     float lane1[PYODL_MAX_TILE], last[PYODL_MAX_TILE];
-#if PYODL_ROUNDS_DOWN
-    const int rounds_down = step_rounds_to_odd(step);
-    unsigned mode = 0;
-    if (rounds_down)
-        mode = host_round_down();
-#endif
     if (order == ORDER_SEQUENTIAL || order == ORDER_PRODUCT) {
         sum(c, a_row, b_column, 0, c->depth, 1, order == ORDER_PRODUCT ? -0.0f : 0.0f, tile);
     } else {
@@ -167,13 +184,11 @@ static inline void compute_tile(const pyodl_contraction *c, int step, int order,
         if (order == ORDER_LANES_SPLIT && c->depth % 2)
             sum(c, a_row, b_column, even, c->depth, 1, 0.0f, last);
     }
-#if PYODL_ROUNDS_DOWN
-    if (rounds_down)
-        host_restore(mode);
-#endif
     if (order == ORDER_LANES_SPLIT || order == ORDER_LANES_INTO_0) {
+        const unsigned mode = rounding_ordinary();
         const int64_t registers = pyodl_shapes[shape].rows * pyodl_shapes[shape].registers;
         tile_join_lanes(order, step, c->depth, registers * PYODL_LANES, tile, lane1, last);
+        rounding_restore(mode);
     }
 }
 
@@ -181,9 +196,12 @@ static inline void compute_tile(const pyodl_contraction *c, int step, int order,
 
 #define PYODL_PAIRS 8 /* registers computed together */
 
-/* tile[unit][lane] = sum over k of a[unit's offset + a_k[k] + lane] * b[unit's offset + b_k[k] + lane] */
+/* tile[unit][lane] = sum over k of a[unit's offset + a_k[k] + lane] * b[unit's offset + b_k[k] + lane]
+ *
+ * Where `real` is given, it marks the elements of b that are not padding; a unit meets padding with
+ * all of its lanes, and such a k leaves its sums as they are. */
 PYODL_INLINE void pairs_sum(int step, const pyodl_contraction *c, const int32_t *a_unit,
-                            const int32_t *b_unit, float *tile) {
+                            const int32_t *b_unit, const uint8_t *real, float *tile) {
     lanes sums[PYODL_PAIRS];
     const float *a[PYODL_PAIRS], *b[PYODL_PAIRS];
     PYODL_UNROLL
@@ -195,8 +213,16 @@ PYODL_INLINE void pairs_sum(int step, const pyodl_contraction *c, const int32_t 
     for (int64_t k = 0; k < c->depth; k++) {
         const int64_t in_a = c->a_k[k], in_b = c->b_k[k];
         PYODL_UNROLL
-        for (int u = 0; u < PYODL_PAIRS; u++)
-            sums[u] = lanes_step(step, lanes_load(a[u] + in_a), lanes_load(b[u] + in_b), sums[u]);
+        for (int u = 0; u < PYODL_PAIRS; u++) {
+            const lanes sum =
+                lanes_step(step, lanes_load(a[u] + in_a), lanes_load(b[u] + in_b), sums[u]);
+            if (real) {
+                const lanes_int mask = (lanes_int){0} - (int32_t)real[b_unit[u] + in_b];
+                sums[u] = (lanes)lanes_select(mask, (lanes_bits)sum, (lanes_bits)sums[u]);
+            } else {
+                sums[u] = sum;
+            }
+        }
     }
     PYODL_UNROLL
     for (int u = 0; u < PYODL_PAIRS; u++)
@@ -205,8 +231,12 @@ PYODL_INLINE void pairs_sum(int step, const pyodl_contraction *c, const int32_t 
 
 #define PYODL_PAIRS_FUNCTION(STEP)                                                               \
     static __attribute__((noinline, unused)) void pairs_##STEP(                                  \
-        const pyodl_contraction *c, const int32_t *a_unit, const int32_t *b_unit, float *tile) { \
-        pairs_sum(STEP, c, a_unit, b_unit, tile);                                                \
+        const pyodl_contraction *c, const int32_t *a_unit, const int32_t *b_unit,                \
+        const uint8_t *real, float *tile) {                                                      \
+        if (real)                                                                                \
+            pairs_sum(STEP, c, a_unit, b_unit, real, tile);                                      \
+        else                                                                                     \
+            pairs_sum(STEP, c, a_unit, b_unit, NULL, tile);                                      \
     }
 PYODL_PAIRS_FUNCTION(STEP_EXACT_PRODUCT)
 PYODL_PAIRS_FUNCTION(STEP_FMA32)
@@ -214,21 +244,14 @@ PYODL_PAIRS_FUNCTION(STEP_HALF_FMA)
 PYODL_PAIRS_FUNCTION(STEP_HALF_MULADD)
 PYODL_PAIRS_FUNCTION(STEP_BFLOAT_FMA)
 
+/* Compute `PYODL_PAIRS` units, in the step's rounding mode. */
 static inline void compute_pairs(const pyodl_contraction *c, int step, const int32_t *a_unit,
-                                 const int32_t *b_unit, float *tile) {
+                                 const int32_t *b_unit, const uint8_t *real, float *tile) {
     static void (*const functions[])(const pyodl_contraction *, const int32_t *, const int32_t *,
-                                     float *) = {
+                                     const uint8_t *, float *) = {
         pairs_STEP_EXACT_PRODUCT, pairs_STEP_FMA32, pairs_STEP_HALF_FMA, pairs_STEP_HALF_MULADD,
         pairs_STEP_BFLOAT_FMA};
-#if PYODL_ROUNDS_DOWN
-    if (step_rounds_to_odd(step)) {
-        const unsigned mode = host_round_down();
-        functions[step](c, a_unit, b_unit, tile);
-        host_restore(mode);
-        return;
-    }
-#endif
-    functions[step](c, a_unit, b_unit, tile);
+    functions[step](c, a_unit, b_unit, real, tile);
 }
 
 /* Set a flag that other threads may be setting. */
@@ -236,8 +259,9 @@ PYODL_INLINE void raise_flag(int32_t *flag) { __atomic_store_n(flag, 1, __ATOMIC
 
 /* One output again, slowly, leaving out the k whose operand is padding: `real` marks the elements
  * of the padded operand that exist. Exact zeros leave a sum of +0 as it is, and are frequent. */
-static inline float sum_without_padding(const pyodl_contraction *c, int step, const uint8_t *real,
+static __attribute__((noinline, unused)) float sum_without_padding(const pyodl_contraction *c, int step, const uint8_t *real,
                                         int padded_b, int64_t a_row, int64_t b_column) {
+    const unsigned mode = rounding_ordinary();
     float sum = 0.0f;
     for (int64_t k = 0; k < c->depth; k++) {
         const int64_t in_a = a_row + c->a_k[k], in_b = b_column + c->b_k[k];
@@ -246,6 +270,7 @@ static inline float sum_without_padding(const pyodl_contraction *c, int step, co
         if (real[padded_b ? in_b : in_a] && !(is_zero && float_bits(sum) == 0))
             sum = value_step(step, a, b, sum);
     }
+    rounding_restore(mode);
     return sum;
 }
 
