@@ -10,6 +10,7 @@ from pyodl._kernels import Operation, Program
 from pyodl.arithmetic import Arithmetic
 from pyodl.layers import Site
 from pyodl.primitives import _check as check
+from pyodl.primitives._tiling import Tile
 from pyodl.primitives.elementwise import bind_add, bind_sgd
 from pyodl.primitives.loss import bind_loss
 
@@ -39,6 +40,8 @@ class Compiled:
         None compiles the forward pass alone.
     trained : collection of str
         Layers whose parameters are updated.
+    tiles : mapping
+        The tile of each (layer, step) that runs tile by tile.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Compiled:
         cores: int,
         loss: str | None,
         trained: Collection[str],
+        tiles: Mapping[tuple[str, str], Tile],
     ) -> None:
         self.loss_name = loss
         self._how = (arithmetic, cores)
@@ -59,6 +63,7 @@ class Compiled:
                 activations[node.name],
                 dict(parameters[node.name]),
                 *self._how,
+                {step: tile for (layer, step), tile in tiles.items() if layer == node.name},
             )
             for node in nodes
         }

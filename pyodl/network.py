@@ -1,8 +1,8 @@
 """Networks: layers in a graph, their parameters in one storage format, compiled into programs."""
 
 import os
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, astuple
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,13 @@ from pyodl.arithmetic import Arithmetic
 from pyodl.device import Device
 from pyodl.formats import round_to
 from pyodl.layers import Layer, from_json, to_json
+from pyodl.layers._weights import Weighted
 from pyodl.primitives import _check as check
+from pyodl.primitives._tiling import Tile, TileLike, checked
 
 __all__ = ["Network", "Seed", "host_threads"]
+
+STEPS = ("forward", "weight_grad", "input_grad")  # of a layer with weights, which may be tiled
 
 Seed = int | np.random.Generator | None
 
@@ -60,6 +64,8 @@ class Network:
     seed : int, numpy.random.Generator or None
         For the initial parameters, drawn in float64 and rounded once to the storage format, so
         that networks of several arithmetics begin with the same numbers.
+    tiles : mapping or None
+        See `tiles`.
 
     Raises
     ------
@@ -82,6 +88,7 @@ class Network:
         arithmetic: str | Arithmetic = "fp16-fp32acc",
         device: str | os.PathLike[str] | Device = "pulp-open",
         seed: Seed = 0,
+        tiles: Mapping[tuple[str, str], TileLike] | None = None,
     ) -> None:
         self._arithmetic = arithmetics.get(arithmetic)
         self._device = devices.get(device)
@@ -99,6 +106,7 @@ class Network:
         self._frozen: set[str] = set()
         self._compiled: Compiled | None = None
         self.notes: dict[str, Any] = {}
+        self.tiles = tiles or {}
 
     def _initial(self, generator: np.random.Generator) -> dict[str, dict[str, ndarray]]:
         storage = self._arithmetic.storage
@@ -255,6 +263,29 @@ class Network:
             self._frozen = frozen
             self._compiled = None
 
+    @property
+    def tiles(self) -> Mapping[tuple[str, str], Tile]:
+        """The tiles that steps run in: {(layer, step): tile}, to be set as a whole.
+
+        A step is "forward", "weight_grad" or "input_grad" of a layer with weights; the others run
+        as one tile. `pyodl.device.tiles.network_tiles` returns the tiles of plans. Tiles that leave
+        K whole change no bit; those that cut it do (docs/numerics.md, section 4).
+        """
+        return dict(self._tiles)
+
+    @tiles.setter
+    def tiles(self, tiles: Mapping[tuple[str, str], TileLike]) -> None:
+        weighted = [node.name for node in self._nodes if isinstance(node.layer, Weighted)]
+        chosen = {}
+        for (layer, step), tile in tiles.items():
+            check.choice("tiles' layer", layer, weighted)
+            check.choice("tiles' step", step, STEPS)
+            found = checked(tile)
+            if found is not None:
+                chosen[layer, step] = found
+        self._tiles: dict[tuple[str, str], Tile] = chosen
+        self._compiled = None
+
     def macs(self) -> dict[str, dict[str, int]]:
         """Return the multiply-accumulates of a training step, by layer and step.
 
@@ -292,6 +323,7 @@ class Network:
                 *(self._nodes, self._activations, self._parameters),
                 *(self._arithmetic, self._device.cores, loss),
                 self._trainable() - self._frozen,
+                self._tiles,
             )
         return self._compiled
 
@@ -364,6 +396,7 @@ class Network:
             "input_shape": self._input_shape,
             "layers": [to_json(node.layer) for node in self._nodes],
             "frozen": self.frozen,
+            "tiles": [[*step, *astuple(tile)] for step, tile in self._tiles.items()],
             "notes": self.notes,
         }
         _checkpoint.write(path, description, self.parameters())
@@ -399,6 +432,8 @@ class Network:
             shapes = {name: array.shape for name, array in own.items()}
             values = _checkpoint.as_values(bits, shapes, net.arithmetic.storage)
             net._set_frozen(net._checked(description["frozen"]))
+            tiles = description.get("tiles", [])
+            net.tiles = {(layer, step): tuple(tile) for layer, step, *tile in tiles}
             net.notes = dict(description["notes"])
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{os.fspath(path)} is not a pyodl network: {error}") from error

@@ -6,6 +6,7 @@ lays out once (``pyodl.primitives._contraction``).
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.string cimport memcpy, memset
 
 from pyodl._kernels._capsule cimport kernel_capsule
 from pyodl._kernels._tile cimport (
@@ -14,7 +15,7 @@ from pyodl._kernels._tile cimport (
     pyodl_shapes, raise_flag, rounding_begin, rounding_restore, store_rows, sum_without_padding,
 )
 from pyodl._kernels._team cimport over_parts
-from pyodl._kernels._types cimport Arguments, float_bits, storage_format
+from pyodl._kernels._types cimport Arguments, float_bits, load_value, storage_format
 
 
 # A register of columns; its segments are those of its lanes that are outputs. `padded`: whether a
@@ -34,7 +35,8 @@ cdef struct Tile:
 
 cdef inline void skip_padding(
     const Contraction *c, int step, const uint8_t *real, int padded_b, bint everything,
-    int64_t a_row, const Register *register, const Segment *segments, float *values
+    int64_t a_row, const Register *register, const Segment *segments, const float *starts,
+    float *values
 ) noexcept nogil:
     """Compute again what multiplied padding may have spoilt: zeros' signs, or ``everything``."""
     cdef int64_t s, lane
@@ -42,7 +44,7 @@ cdef inline void skip_padding(
         for lane in range(segments[s].lane, segments[s].lane + segments[s].count):
             if in_doubt(values[lane], everything):
                 values[lane] = sum_without_padding(
-                    c, step, real, padded_b, a_row, register.b_column + lane)
+                    c, step, real, padded_b, a_row, register.b_column + lane, starts[lane])
 
 
 cdef inline int32_t has_negative_zero(
@@ -63,7 +65,7 @@ cdef inline int64_t width(const Tile *tile) noexcept nogil:
 
 cdef int32_t look_again(
     const Arguments *args, const Contraction *c, const Tile *tile, const int32_t *a_row,
-    float *values
+    const float *starts, float *values
 ) noexcept nogil:
     """Mend what skipped padding changes in a tile; return whether a result is in doubt."""
     cdef const Register *registers = <const Register *>args.arrays[6] + tile.first_register
@@ -72,21 +74,22 @@ cdef int32_t look_again(
     cdef int step = <int>args.sizes[2]
     cdef int padding = <int>args.sizes[4]
     cdef bint everything = args.arrays[11] != NULL and (<const int32_t *>args.arrays[11])[0] != 0
-    cdef int64_t i, j
+    cdef bint negative_zero = may_reach_negative_zero(step) or args.sizes[6] != 0
+    cdef int64_t i, j, at
     cdef int32_t doubt = 0
     cdef float *result
-    if padding == MULTIPLIED or not (may_reach_negative_zero(step) or
-                                     (everything and padding != LEFT_OUT)):
+    if padding == MULTIPLIED or not (negative_zero or (everything and padding != LEFT_OUT)):
         return 0
     for i in range(tile.rows):
         for j in range(width(tile)):
-            result = values + (i * width(tile) + j) * PYODL_LANES
+            at = (i * width(tile) + j) * PYODL_LANES
+            result = values + at
             segments = <const Segment *>args.arrays[7] + registers[j].first_segment
             if padding == LEFT_OUT:
                 doubt |= has_negative_zero(&registers[j], segments, result)
             elif registers[j].padded:
                 skip_padding(c, step, real, padding == SKIPPED_IN_B, everything, a_row[i],
-                             &registers[j], segments, result)
+                             &registers[j], segments, starts + at, result)
     return doubt
 
 
@@ -105,6 +108,23 @@ cdef void store_tile(const Arguments *args, const Tile *tile, const float *value
         store_rows(storage_format(args.arithmetic), args.arrays[10], args.sizes[3], &rows)
 
 
+cdef void load_starts(const Arguments *args, const Tile *tile, float *starts) noexcept nogil:
+    """Load what the outputs of a tile hold: the stored sums of an earlier part of K."""
+    cdef const int32_t *out_rows = <const int32_t *>args.arrays[5] + tile.first_row
+    cdef const Register *registers = <const Register *>args.arrays[6] + tile.first_register
+    cdef const Segment *segments
+    cdef int format = storage_format(args.arithmetic)
+    cdef int64_t i, j, s, lane
+    for i in range(tile.rows):
+        for j in range(width(tile)):
+            segments = <const Segment *>args.arrays[7] + registers[j].first_segment
+            for s in range(registers[j].segments):
+                for lane in range(segments[s].count):
+                    starts[(i * width(tile) + j) * PYODL_LANES + segments[s].lane + lane] = (
+                        load_value(format, args.arrays[10],
+                                   out_rows[i] + segments[s].out + lane * args.sizes[3]))
+
+
 cdef int32_t run_tile(
     const Arguments *args, const Contraction *c, const Tile *tile
 ) noexcept nogil:
@@ -114,14 +134,21 @@ cdef int32_t run_tile(
     cdef int32_t a_row[MAX_ROWS]
     cdef int32_t b_column[MAX_REGISTERS]
     cdef float values[24 * MAX_LANES]
+    cdef float starts[24 * MAX_LANES]
+    cdef bint resumes = args.sizes[6] != 0
     cdef int64_t i
     cdef int32_t doubt
+    if resumes or args.sizes[4] != MULTIPLIED:
+        memset(starts, 0, sizeof(starts))
+    if resumes:
+        load_starts(args, tile, starts)
+        memcpy(values, starts, sizeof(starts))
     for i in range(MAX_ROWS):
         a_row[i] = a_rows[min(i, tile.rows - 1)]
     for i in range(width(tile)):
         b_column[i] = registers[i].b_column
-    compute_tile(c, <int>args.sizes[2], tile.order, tile.shape, a_row, b_column, values)
-    doubt = look_again(args, c, tile, a_row, values)
+    compute_tile(c, <int>args.sizes[2], tile.order, tile.shape, a_row, b_column, resumes, values)
+    doubt = look_again(args, c, tile, a_row, starts, values)
     store_tile(args, tile, values)
     return doubt
 
@@ -152,7 +179,7 @@ cdef void contract(const Arguments *args, int num_threads) noexcept nogil:
     records); real (uint8, of the padded operand, or NULL); out (storage); flag (int32: in, whether
     the operand that meets padding has infinities or NaNs; out, for `LEFT_OUT`, whether the result
     is in doubt; or NULL). Sizes: K, tiles, step, lane stride, padding, guarded (run only if the
-    flag is set).
+    flag is set), resumes (sums start from what the output holds).
     """
     if args.sizes[5] == 0 or (<const int32_t *>args.arrays[11])[0]:
         over_parts(args, num_threads, args.sizes[1], num_threads, contract_tiles)

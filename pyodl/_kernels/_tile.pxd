@@ -25,12 +25,13 @@ cdef extern from "include/tile.h" nogil:
     void rounding_restore(unsigned) noexcept
     void raise_flag(int32_t *) noexcept
     void compute_tile(
-        const Contraction *, int, int, int, const int32_t *, const int32_t *, float *) noexcept
+        const Contraction *, int, int, int, const int32_t *, const int32_t *, bint,
+        float *) noexcept
     void compute_pairs(
         const Contraction *, int, const int32_t *, const int32_t *, const uint8_t *,
         float *) noexcept
     float sum_without_padding(
-        const Contraction *, int, const uint8_t *, int, int64_t, int64_t) noexcept
+        const Contraction *, int, const uint8_t *, int, int64_t, int64_t, float) noexcept
 
 
 cdef extern from "include/store.h" nogil:

@@ -9,7 +9,7 @@ Each operand of a tile is one transfer: the cluster's DMA moves two-dimensional 
 made by the cores, so it is not moved.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import isqrt
@@ -20,31 +20,13 @@ from pyodl.device._space import Operand, Space, Span
 from pyodl.device._step import Step
 from pyodl.primitives import _check as check
 from pyodl.primitives._orders import MATMUL_KERNELS
+from pyodl.primitives._tiling import Tile
 
-__all__ = ["Buffer", "Piece", "Tile", "TilePlan", "candidates", "fitted", "plan"]
+__all__ = ["Buffer", "Piece", "Tile", "TilePlan", "candidates", "fitted", "network_tiles", "plan"]
 
 Range = tuple[int, int]
 _ORDERS = ("channels", "rows")
 _SLACK = 1.01  # how much more traffic a tile may cost that has the orders of the whole
-
-
-@dataclass(frozen=True)
-class Tile:
-    """The size of a tile.
-
-    Parameters
-    ----------
-    channels : int
-        Output channels: rows N of a matmul.
-    rows : int
-        Output rows, see `pyodl.device.steps.Space`; M of a matmul is ``rows * columns``.
-    k : int or None
-        Terms of the sums in one tile; None leaves K whole.
-    """
-
-    channels: int
-    rows: int
-    k: int | None = None
 
 
 @dataclass(frozen=True)
@@ -305,6 +287,23 @@ def fitted(
         return replace(found, same_orders=True)
     part = (tile.channels, tile.rows * step.space.columns)
     return replace(found, same_orders=same_orders(chosen, step.matmul, part, device.cores))
+
+
+def network_tiles(plans: Iterable[TilePlan]) -> dict[tuple[str, str], Tile]:
+    """Return the tiles of plans as `pyodl.Network.tiles` takes them.
+
+    Parameters
+    ----------
+    plans : iterable of TilePlan
+        Those of steps without multiply-accumulates are left out: their outputs are computed one by
+        one, whatever the tile.
+
+    Returns
+    -------
+    dict
+        {(layer, step): tile}
+    """
+    return {(found.step.layer, found.step.step): found.tile for found in plans if found.step.macs}
 
 
 _SMALL = 256  # places up to which every size is tried

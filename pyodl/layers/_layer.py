@@ -1,7 +1,7 @@
 """What a layer is: a description without arrays, which binds kernels to the arrays it is given."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy import ndarray
 
 from pyodl._kernels import Operation
 from pyodl.arithmetic import Arithmetic
+from pyodl.primitives._tiling import Tile
 
 __all__ = ["Layer", "Shape", "Site", "image", "same_shape"]
 
@@ -29,6 +30,8 @@ class Site:
     arithmetic : Arithmetic
     cores : int
         Cores of the device.
+    tiles : mapping
+        The tiles of the steps that run tile by tile: "forward", "weight_grad", "input_grad".
     workspace : object
         What the layer's `Layer.workspace` made, to be shared by its steps.
     """
@@ -38,6 +41,7 @@ class Site:
     parameters: dict[str, ndarray]
     arithmetic: Arithmetic
     cores: int
+    tiles: Mapping[str, Tile] = field(default_factory=dict)
     workspace: Any = None
 
 

@@ -49,13 +49,14 @@ class Weighted(Layer):
     def workspace(self, site: Site) -> Any:
         return Stager(site.arithmetic, site.cores)
 
-    def how(self, site: Site) -> dict[str, Any]:
-        """Return what the bindings of matrix products take besides their arrays."""
+    def how(self, site: Site, step: str) -> dict[str, Any]:
+        """Return what the binding of a step's matrix product takes besides its arrays."""
         return {
             "arithmetic": site.arithmetic,
             "kernel": self.kernel,
             "cores": site.cores,
             "stager": site.workspace,
+            "tile": site.tiles.get(step),
         }
 
     def bind_forward(self, site: Site, w: ndarray) -> list[Operation]:

@@ -121,11 +121,11 @@ class Conv2D(Weighted):
 
     def bind_forward(self, site: Site, w: ndarray) -> list[Operation]:
         bound: BoundConvolution = site.workspace
-        return bound.forward(site.inputs[0], w, site.output)
+        return bound.forward(site.inputs[0], w, site.output, site.tiles.get("forward"))
 
     def bind_weight_grad(self, site: Site, dy: ndarray, dw: ndarray) -> list[Operation]:
         bound: BoundConvolution = site.workspace
-        return bound.weight_grad(site.inputs[0], dy, dw)
+        return bound.weight_grad(site.inputs[0], dy, dw, site.tiles.get("weight_grad"))
 
     def bind_bias_grad(self, site: Site, dy: ndarray, db: ndarray) -> list[Operation]:
         bound: BoundConvolution = site.workspace
@@ -133,7 +133,7 @@ class Conv2D(Weighted):
 
     def bind_input_grad(self, site: Site, w: ndarray, dy: ndarray, dx: ndarray) -> list[Operation]:
         bound: BoundConvolution = site.workspace
-        return bound.input_grad(w, dy, dx)
+        return bound.input_grad(w, dy, dx, site.tiles.get("input_grad"))
 
 
 @dataclass(frozen=True)
@@ -186,11 +186,11 @@ class DepthwiseConv2D(Weighted):
 
     def bind_forward(self, site: Site, w: ndarray) -> list[Operation]:
         bound: BoundDepthwise = site.workspace
-        return bound.forward(site.inputs[0], w, site.output)
+        return bound.forward(site.inputs[0], w, site.output, site.tiles.get("forward"))
 
     def bind_weight_grad(self, site: Site, dy: ndarray, dw: ndarray) -> list[Operation]:
         bound: BoundDepthwise = site.workspace
-        return bound.weight_grad(site.inputs[0], dy, dw)
+        return bound.weight_grad(site.inputs[0], dy, dw, site.tiles.get("weight_grad"))
 
     def bind_bias_grad(self, site: Site, dy: ndarray, db: ndarray) -> list[Operation]:
         bound: BoundDepthwise = site.workspace
@@ -198,7 +198,7 @@ class DepthwiseConv2D(Weighted):
 
     def bind_input_grad(self, site: Site, w: ndarray, dy: ndarray, dx: ndarray) -> list[Operation]:
         bound: BoundDepthwise = site.workspace
-        return bound.input_grad(w, dy, dx)
+        return bound.input_grad(w, dy, dx, site.tiles.get("input_grad"))
 
 
 @dataclass(frozen=True)
@@ -234,13 +234,13 @@ class PointwiseConv2D(Weighted):
         return self.out_channels * int(np.prod(shapes[0]))
 
     def bind_forward(self, site: Site, w: ndarray) -> list[Operation]:
-        return bind_pointwise_forward(site.inputs[0], w, site.output, **self.how(site))
+        return bind_pointwise_forward(site.inputs[0], w, site.output, **self.how(site, "forward"))
 
     def bind_weight_grad(self, site: Site, dy: ndarray, dw: ndarray) -> list[Operation]:
-        return bind_pointwise_weight_grad(site.inputs[0], dy, dw, **self.how(site))
+        return bind_pointwise_weight_grad(site.inputs[0], dy, dw, **self.how(site, "weight_grad"))
 
     def bind_bias_grad(self, site: Site, dy: ndarray, db: ndarray) -> list[Operation]:
         return bind_pixel_sums(dy, db, "CHW", site.workspace)
 
     def bind_input_grad(self, site: Site, w: ndarray, dy: ndarray, dx: ndarray) -> list[Operation]:
-        return bind_pointwise_input_grad(w, dy, dx, **self.how(site))
+        return bind_pointwise_input_grad(w, dy, dx, **self.how(site, "input_grad"))

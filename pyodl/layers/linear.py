@@ -60,13 +60,13 @@ class Linear(Weighted):
         return self.out_features * shapes[0][0]
 
     def bind_forward(self, site: Site, w: ndarray) -> list[Operation]:
-        return bind_linear_forward(site.inputs[0], w, site.output, **self.how(site))
+        return bind_linear_forward(site.inputs[0], w, site.output, **self.how(site, "forward"))
 
     def bind_weight_grad(self, site: Site, dy: ndarray, dw: ndarray) -> list[Operation]:
-        return bind_linear_weight_grad(site.inputs[0], dy, dw, **self.how(site))
+        return bind_linear_weight_grad(site.inputs[0], dy, dw, **self.how(site, "weight_grad"))
 
     def bind_bias_grad(self, site: Site, dy: ndarray, db: ndarray) -> list[Operation]:
         return [bind_copy(dy, dy, db, db, site.cores)]
 
     def bind_input_grad(self, site: Site, w: ndarray, dy: ndarray, dx: ndarray) -> list[Operation]:
-        return bind_linear_input_grad(w, dy, dx, **self.how(site))
+        return bind_linear_input_grad(w, dy, dx, **self.how(site, "input_grad"))

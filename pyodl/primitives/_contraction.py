@@ -101,6 +101,7 @@ class Plan:
     tables: tuple[ndarray, ...]  # a_row, a_k, b_k, out_row, registers, segments, tiles
     depth: int
     macs: int
+    resumes: bool = False  # sums begin from what the output holds
 
 
 def _registers(
@@ -209,7 +210,7 @@ def plan(offsets: Offsets, regions: Sequence[Region]) -> Plan:
         tuple(regions),
         tuple(np.ascontiguousarray(table, np.int32) for table in tables),
         depth,
-        depth * len(offsets.a_row) * len(offsets.b_column),
+        depth * sum(region.outputs for region in regions),
     )
 
 
@@ -247,6 +248,7 @@ def bind_contraction(
             plan.offsets.lane_stride,
             int(plan.offsets.padding),
             int(guarded),
+            int(plan.resumes),
         ],
         arithmetic=arithmetic.code,
     )

@@ -1,7 +1,9 @@
 """The three steps of a convolution, bound: widen the operands, then contract them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy import ndarray
@@ -22,6 +24,7 @@ from pyodl.primitives._geometry import (
 from pyodl.primitives._matmul import bind_pixel_sums
 from pyodl.primitives._orders import Order, Region, matmul_regions
 from pyodl.primitives._staging import Stager
+from pyodl.primitives._tiling import Cut, Tile, cut_plan
 
 __all__ = ["BoundConvolution"]
 
@@ -29,8 +32,8 @@ __all__ = ["BoundConvolution"]
 class BoundConvolution:
     """Binds the steps of one convolution to arrays.
 
-    Each method returns the operations to run, in order. An operand that an earlier step of the
-    same object has widened is not widened again (`Stager`).
+    Each method returns the operations to run, in order, one contraction a tile. An operand that an
+    earlier step of the same object has widened is not widened again (`Stager`).
 
     Parameters
     ----------
@@ -52,7 +55,9 @@ class BoundConvolution:
         self._direct = algorithm == "direct"
         self._key = (conv, algorithm, kernel, cores)
 
-    def forward(self, x: ndarray, w: ndarray, out: ndarray) -> list[Operation]:
+    def forward(
+        self, x: ndarray, w: ndarray, out: ndarray, tile: Tile | None = None
+    ) -> list[Operation]:
         """``out`` = x * w, without bias."""
         image, operations = self._image(x, self.conv.image)
         if self.conv.layout == "CHW":
@@ -61,20 +66,16 @@ class BoundConvolution:
         else:
             weights, widen = self._stager.transposed(w, self.conv.out_channels)
             operands = (image, weights)
-        flag, check = self._nonfinite(w, forward_plan(*self._key))
+        plans = forward_tiles(*self._key, tile)
+        flag, check = self._nonfinite(w, plans[0])
         return [
             *(*operations, *widen, *check),
-            bind_contraction(
-                "conv2d forward",
-                forward_plan(*self._key),
-                *operands,
-                out,
-                self.arithmetic,
-                flag=flag,
-            ),
+            *self._contract("conv2d forward", plans, *operands, out, flag=flag),
         ]
 
-    def weight_grad(self, x: ndarray, dy: ndarray, dw: ndarray) -> list[Operation]:
+    def weight_grad(
+        self, x: ndarray, dy: ndarray, dw: ndarray, tile: Tile | None = None
+    ) -> list[Operation]:
         """``dw`` = gradient of the weights."""
         image, operations = self._image(x, self.conv.image)
         if self.conv.layout == "CHW":
@@ -83,90 +84,97 @@ class BoundConvolution:
         else:
             gradient, widen = self._stager.flat(dy)
             operands = (gradient, image)
-        table = weight_grad_plan(*self._key)
-        flag, check = self._nonfinite(dy, table)
+        plans = weight_grad_tiles(*self._key, tile)
+        flag, check = self._nonfinite(dy, plans[0])
         return [
             *(*operations, *widen, *check),
-            bind_contraction(
-                "conv2d weight gradient", table, *operands, dw, self.arithmetic, flag=flag
-            ),
+            *self._contract("conv2d weight gradient", plans, *operands, dw, flag=flag),
         ]
 
     def bias_grad(self, dy: ndarray, db: ndarray) -> list[Operation]:
         """``db`` = gradient of the bias."""
         return bind_pixel_sums(dy, db, self.conv.layout, self._stager)
 
-    def input_grad(self, w: ndarray, dy: ndarray, dx: ndarray) -> list[Operation]:
+    def input_grad(
+        self, w: ndarray, dy: ndarray, dx: ndarray, tile: Tile | None = None
+    ) -> list[Operation]:
         """``dx`` = gradient of the input."""
         if self._direct:
-            return self._input_grad_by_phases(w, dy, dx)
-        whole = input_grad_plan(self.conv, *self._key[2:])
-        orders = {region.order for region in whole.regions}
-        if max(self.conv.stride) == 1 or orders != {Order.SEQUENTIAL}:
+            return self._input_grad_by_phases(w, dy, dx, tile)
+        whole = input_grad_tiles(self.conv, *self._key[2:], tile)
+        orders = {region.order for plan in whole for region in plan.regions}
+        in_parts = tile is not None and tile.k is not None
+        if max(self.conv.stride) == 1 or orders != {Order.SEQUENTIAL} or in_parts:
             return self._input_grad_whole(w, dy, dx, whole)
-        return self._input_grad_without_zeros(w, dy, dx, whole)
+        return self._input_grad_without_zeros(w, dy, dx, whole, tile)
 
     def _input_grad_whole(
-        self, w: ndarray, dy: ndarray, dx: ndarray, table: Plan, guard: ndarray | None = None
+        self,
+        w: ndarray,
+        dy: ndarray,
+        dx: ndarray,
+        plans: Sequence[Plan],
+        guard: ndarray | None = None,
     ) -> list[Operation]:
-        """One contraction over the output gradient spread with zeros, if ``guard`` asks for it."""
+        """Contract the output gradient spread with zeros, if ``guard`` asks for it."""
         weights, operations = self._stager.flat(w)
         image, widen = self._image(dy, spread_gradient(self.conv), "spread", guard)
+        operands = self._ordered(weights, image)
+        how: dict[str, Any] = {"flag": guard, "guarded": guard is not None}
         return [
             *(*operations, *widen),
-            bind_contraction(
-                "conv2d input gradient",
-                *(table, *self._ordered(weights, image), dx, self.arithmetic),
-                flag=guard,
-                guarded=guard is not None,
-            ),
+            *self._contract("conv2d input gradient", plans, *operands, dx, **how),
         ]
 
-    def _input_grad_by_phases(self, w: ndarray, dy: ndarray, dx: ndarray) -> list[Operation]:
+    def _input_grad_by_phases(
+        self, w: ndarray, dy: ndarray, dx: ndarray, tile: Tile | None
+    ) -> list[Operation]:
         """Bind the direct loops: one contraction a phase, padding skipped."""
-        plans = input_grad_phase_plans(self.conv, direct=True)
+        plans = input_grad_phase_tiles(self.conv, tile, direct=True)
         weights, operations = self._stager.flat(w)
         image, widen = self._image(dy, input_grad_phases(self.conv)[0])
         detour = max(self.conv.stride) > 1 or any(self.conv.padding)
         flag, check = self._nonfinite(w, plans[0])
+        step = step_of(self.arithmetic, via32=detour)
+        operands = self._ordered(weights, image)
         return [
             *(*operations, *widen, *check, *bind_rest(dx, plans)),
-            *(
-                bind_contraction(
-                    "conv2d input gradient",
-                    *(table, *self._ordered(weights, image), dx, self.arithmetic),
-                    step=step_of(self.arithmetic, via32=detour),
-                    flag=flag,
-                )
-                for table in plans
-                if table.depth
-            ),
+            *self._contract("conv2d input gradient", plans, *operands, dx, step=step, flag=flag),
         ]
 
     def _input_grad_without_zeros(
-        self, w: ndarray, dy: ndarray, dx: ndarray, whole: Plan
+        self, w: ndarray, dy: ndarray, dx: ndarray, whole: Sequence[Plan], tile: Tile | None
     ) -> list[Operation]:
         """Bind what has the bits of the whole without the zeros between spread gradients.
 
         Adding a product with zero changes nothing but NaN (an infinite weight) and -0. Where either
         may have come up, the whole contraction runs after all.
         """
-        plans = input_grad_phase_plans(self.conv, direct=False)
+        plans = input_grad_phase_tiles(self.conv, tile, direct=False)
         weights, operations = self._stager.flat(w)
         image, widen = self._image(dy, input_grad_phases(self.conv)[0])
         doubt = np.zeros(1, np.int32)
+        operands = self._ordered(weights, image)
         return [
             *(*operations, *widen, self._find_nonfinite(w, doubt), *bind_rest(dx, plans)),
-            *(
-                bind_contraction(
-                    "conv2d input gradient",
-                    *(table, *self._ordered(weights, image), dx, self.arithmetic),
-                    flag=doubt,
-                )
-                for table in plans
-                if table.depth
-            ),
+            *self._contract("conv2d input gradient", plans, *operands, dx, flag=doubt),
             *self._input_grad_whole(w, dy, dx, whole, doubt),
+        ]
+
+    def _contract(
+        self,
+        name: str,
+        plans: Sequence[Plan],
+        a: ndarray,
+        b: ndarray,
+        out: ndarray,
+        **how: Any,
+    ) -> list[Operation]:
+        """Bind the contractions of all tiles, but for those without terms (`bind_rest`)."""
+        return [
+            bind_contraction(name, plan, a, b, out, self.arithmetic, **how)
+            for plan in plans
+            if plan.depth
         ]
 
     def _ordered(self, weights: ndarray, image: ndarray) -> tuple[ndarray, ndarray]:
@@ -246,3 +254,66 @@ def input_grad_phase_plans(conv: Convolution, *, direct: bool) -> tuple[Plan, ..
         plan(offsets, _everything(len(offsets.a_row), len(offsets.b_column)))
         for offsets in input_grad_phase_offsets(conv, direct=direct)
     )
+
+
+def _cut(conv: Convolution, tile: Tile | None, columns: int) -> Cut | None:
+    """Cut channels by rows of pixels: channels are rows in CHW, columns in HWC."""
+    return None if tile is None else Cut(tile, conv.layout == "CHW", columns, tile.k)
+
+
+@lru_cache(maxsize=256)
+def forward_tiles(
+    conv: Convolution, algorithm: str, kernel: str, cores: int, tile: Tile | None
+) -> tuple[Plan, ...]:
+    """Return `forward_plan` tile by tile."""
+    return cut_plan(
+        forward_plan(conv, algorithm, kernel, cores), _cut(conv, tile, conv.out_size[1])
+    )
+
+
+@lru_cache(maxsize=256)
+def weight_grad_tiles(
+    conv: Convolution, algorithm: str, kernel: str, cores: int, tile: Tile | None
+) -> tuple[Plan, ...]:
+    """Return `weight_grad_plan` tile by tile: output channels by input channels, in HWC by taps."""
+    height, width = conv.kernel
+    columns = height * width if conv.layout == "CHW" else width * conv.channels
+    cut = _cut(conv, tile, columns)
+    whole = weight_grad_plan(conv, algorithm, kernel, cores)
+    return cut_plan(whole, None if cut is None else cut.mirrored())
+
+
+@lru_cache(maxsize=256)
+def input_grad_tiles(
+    conv: Convolution, kernel: str, cores: int, tile: Tile | None
+) -> tuple[Plan, ...]:
+    """Return `input_grad_plan` tile by tile."""
+    return cut_plan(input_grad_plan(conv, kernel, cores), _cut(conv, tile, conv.width))
+
+
+@lru_cache(maxsize=256)
+def input_grad_phase_tiles(
+    conv: Convolution, tile: Tile | None, *, direct: bool
+) -> tuple[Plan, ...]:
+    """Return `input_grad_phase_plans` tile by tile; their K is cut in whole kernels.
+
+    Raises
+    ------
+    ValueError
+        If a tile's K is no multiple of the kernel's positions.
+    """
+    area = conv.kernel[0] * conv.kernel[1]
+    if tile is not None and tile.k is not None and tile.k % area:
+        raise ValueError(
+            f"tile.k is {tile.k}; for the direct input gradient it must be a multiple of the "
+            f"kernel's {area} positions"
+        )
+    pixel = 1 if conv.layout == "CHW" else conv.channels
+    result: list[Plan] = []
+    for whole in input_grad_phase_plans(conv, direct=direct):
+        cut = _cut(conv, tile, conv.width)
+        if cut is not None and cut.k is not None:
+            cut = replace(cut, k=max(cut.k // area * (whole.depth // conv.out_channels), 1))
+        pixels = whole.offsets.out_column if conv.layout == "CHW" else whole.offsets.out_row
+        result += cut_plan(whole, cut, pixels // (conv.width * pixel))
+    return tuple(result)

@@ -1,5 +1,6 @@
 """The three steps of a depthwise convolution, bound: channels last, one register of them a unit."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 
@@ -12,6 +13,7 @@ from pyodl.primitives._contraction import step_of
 from pyodl.primitives._geometry import Convolution, Image, input_grad_phases
 from pyodl.primitives._matmul import bind_pixel_sums
 from pyodl.primitives._staging import Stager
+from pyodl.primitives._tiling import Tile, blocks
 
 __all__ = ["BoundDepthwise"]
 
@@ -45,17 +47,44 @@ class _Units:
         real: ndarray | None,
     ) -> None:
         a, b, out = (np.asarray(table) for table in positions)
-        first = np.arange(0, channels, LANES)[:, None]
         self.a_k, self.b_k = (np.ascontiguousarray(table, np.int32) for table in terms)
         padded = np.zeros(len(out), np.int64)
         if real is not None:
             padded[~real[b[:, None] + self.b_k].all(axis=1)] = 1
-        lanes = np.minimum(LANES, channels - first)
-        columns = np.broadcast_arrays(first + a, first + b, first * plane + out, lanes, padded)
-        self.table = np.ascontiguousarray(np.stack(columns, axis=-1).reshape(-1, 5), np.int32)
+        self.channels = channels
+        self.positions = np.stack([a, b, out, padded])
         self.plane = plane
         self.real = real
-        self.macs = len(self.a_k) * len(out) * channels
+
+    def tables(self, tile: Tile | None, columns: int) -> Iterator[tuple[ndarray, int]]:
+        """Yield the units of each tile and its multiply-accumulates; ``columns`` make a row.
+
+        Raises
+        ------
+        ValueError
+            If the tile cuts K.
+        """
+        if tile is None:
+            tile = Tile(self.channels, self.positions.size)
+        if tile.k is not None:
+            raise ValueError(f"tile.k is {tile.k}; a depthwise convolution leaves K whole: None")
+        rows = self.positions[2] // columns
+        for first, last in blocks(self.channels, tile.channels):
+            for top, bottom in blocks(int(rows.max()) + 1, tile.rows):
+                taken = self.positions[:, (rows >= top) & (rows < bottom)]
+                if taken.size:
+                    yield (
+                        self._table(taken, first, last),
+                        len(self.a_k) * taken.shape[1] * (last - first),
+                    )
+
+    def _table(self, positions: ndarray, start: int, stop: int) -> ndarray:
+        """Return the records of some positions and channels: a, b, out, lanes, padded."""
+        a, b, out, padded = positions
+        first = np.arange(start, stop, LANES)[:, None]
+        lanes = np.minimum(LANES, stop - first)
+        columns = np.broadcast_arrays(first + a, first + b, first * self.plane + out, lanes, padded)
+        return np.ascontiguousarray(np.stack(columns, axis=-1).reshape(-1, 5), np.int32)
 
 
 @lru_cache(maxsize=256)
@@ -126,26 +155,33 @@ class BoundDepthwise:
         self.arithmetic = arithmetic
         self._stager = Stager(arithmetic, cores)
 
-    def forward(self, x: ndarray, w: ndarray, out: ndarray) -> list[Operation]:
+    def forward(
+        self, x: ndarray, w: ndarray, out: ndarray, tile: Tile | None = None
+    ) -> list[Operation]:
         """``out`` = x * w, channel by channel."""
+        tables = list(_forward_units(self.conv).tables(tile, self.conv.out_size[1]))
         units = _forward_units(self.conv)
         image, widen = self._image(x, _channels_last(self.conv.image))
         weights, widen_weights = self._planes(w)
         flag, check = self._nonfinite(w, units.real)
         return [
             *(*widen, *widen_weights, *check),
-            self._contract("depthwise forward", units, weights, image, out, flag),
+            *self._contract("depthwise forward", units, tables, weights, image, out, flag),
         ]
 
-    def weight_grad(self, x: ndarray, dy: ndarray, dw: ndarray) -> list[Operation]:
-        """``dw`` = gradient of the weights."""
+    def weight_grad(
+        self, x: ndarray, dy: ndarray, dw: ndarray, tile: Tile | None = None
+    ) -> list[Operation]:
+        """``dw`` = gradient of the weights; a tile's rows are all of the kernel."""
+        area = self.conv.kernel[0] * self.conv.kernel[1]
+        tables = list(_weight_grad_units(self.conv).tables(tile, area))
         units = _weight_grad_units(self.conv)
         image, widen = self._image(x, _channels_last(self.conv.image))
         gradient, widen_gradient = self._planes(dy)
         flag, check = self._nonfinite(dy, units.real)
         return [
             *(*widen, *widen_gradient, *check),
-            self._contract("depthwise weight gradient", units, gradient, image, dw, flag),
+            *self._contract("depthwise weight gradient", units, tables, gradient, image, dw, flag),
         ]
 
     def bias_grad(self, dy: ndarray, db: ndarray) -> list[Operation]:
@@ -153,33 +189,46 @@ class BoundDepthwise:
         pitch = _register_channels(self.conv.channels)
         return bind_pixel_sums(dy, db, "CHW", self._stager, pitch)
 
-    def input_grad(self, w: ndarray, dy: ndarray, dx: ndarray) -> list[Operation]:
+    def input_grad(
+        self, w: ndarray, dy: ndarray, dx: ndarray, tile: Tile | None = None
+    ) -> list[Operation]:
         """``dx`` = gradient of the input."""
         geometry, phases = _input_grad_units(self.conv)
         weights, widen_weights = self._planes(w)
         image, widen = self._image(dy, geometry)
         flag, check = self._nonfinite(w, phases[0].real)
-        return [
-            *(*widen_weights, *widen, *check),
-            *(
-                self._contract("depthwise input gradient", units, weights, image, dx, flag)
-                for units in phases
-            ),
-        ]
+        operations = [*widen_weights, *widen, *check]
+        for units in phases:
+            tables = list(units.tables(tile, self.conv.width))
+            operations += self._contract(
+                "depthwise input gradient", units, tables, weights, image, dx, flag
+            )
+        return operations
 
     def _contract(
-        self, name: str, units: _Units, a: ndarray, b: ndarray, out: ndarray, flag: ndarray | None
-    ) -> Operation:
-        operation = bind(
-            "contract_lanes",
-            [a, b, units.a_k, units.b_k, units.table, units.real],
-            [out, flag],
-            [len(units.a_k), len(units.table), int(step_of(self.arithmetic)), units.plane],
-            arithmetic=self.arithmetic.code,
-        )
-        operation.name = name
-        operation.macs = units.macs
-        return operation
+        self,
+        name: str,
+        units: _Units,
+        tables: list[tuple[ndarray, int]],
+        a: ndarray,
+        b: ndarray,
+        out: ndarray,
+        flag: ndarray | None,
+    ) -> list[Operation]:
+        """Bind a contraction tile by tile."""
+        operations = []
+        for table, macs in tables:
+            operation = bind(
+                "contract_lanes",
+                [a, b, units.a_k, units.b_k, table, units.real],
+                [out, flag],
+                [len(units.a_k), len(table), int(step_of(self.arithmetic)), units.plane],
+                arithmetic=self.arithmetic.code,
+            )
+            operation.name = name
+            operation.macs = macs
+            operations.append(operation)
+        return operations
 
     def _nonfinite(
         self, operand: ndarray, real: ndarray | None

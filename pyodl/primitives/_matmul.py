@@ -11,6 +11,7 @@ from pyodl.arithmetic import Arithmetic
 from pyodl.primitives._contraction import Offsets, Plan, bind_contraction, plan
 from pyodl.primitives._orders import Order, Region
 from pyodl.primitives._staging import Stager
+from pyodl.primitives._tiling import Cut, cut_plan
 
 __all__ = ["Product", "bind_pixel_sums", "bind_product"]
 
@@ -82,6 +83,11 @@ def _plan(product: Product) -> Plan:
     )
 
 
+@lru_cache(maxsize=256)
+def _tiles(product: Product, cut: Cut | None) -> tuple[Plan, ...]:
+    return cut_plan(_plan(product), cut)
+
+
 def bind_product(
     name: str,
     product: Product,
@@ -91,10 +97,15 @@ def bind_product(
     arithmetic: Arithmetic,
     cores: int,
     stager: Stager | None = None,
+    cut: Cut | None = None,
 ) -> list[Operation]:
-    """Bind the widening of both operands, where ``stager`` has not done it yet, and the product."""
+    """Bind the widening of both operands, where ``stager`` has not done it yet, and the product.
+
+    ``cut`` cuts the product into tiles, one operation each.
+    """
     if not product.lanes_are_columns:
         product, a, b = product.mirrored(), b, a
+        cut = cut and cut.mirrored()
     stager = stager or Stager(arithmetic, cores)
     left, widen_left = stager.flat(a)
     if product.wants_panels:
@@ -106,8 +117,10 @@ def bind_product(
         right, widen_right = stager.flat(b)
     else:
         right, widen_right = stager.transposed(b, product.m)
-    contraction = bind_contraction(name, _plan(product), left, right, out, arithmetic)
-    return [*widen_left, *widen_right, contraction]
+    contractions = [
+        bind_contraction(name, tile, left, right, out, arithmetic) for tile in _tiles(product, cut)
+    ]
+    return [*widen_left, *widen_right, *contractions]
 
 
 @lru_cache(maxsize=256)

@@ -28,6 +28,11 @@ class Region:
     columns: tuple[int, int]
     order: Order
 
+    @property
+    def outputs(self) -> int:
+        """How many outputs it has."""
+        return (self.rows[1] - self.rows[0]) * (self.columns[1] - self.columns[0])
+
     def transposed(self) -> "Region":
         """Return the region with rows and columns exchanged."""
         return Region(self.columns, self.rows, self.order)

@@ -15,6 +15,7 @@ from pyodl.primitives._matmul import bind_pixel_sums
 from pyodl.primitives._orders import MATMUL_KERNELS
 from pyodl.primitives._run import run
 from pyodl.primitives._staging import Stager
+from pyodl.primitives._tiling import TileLike, checked
 from pyodl.primitives.elementwise import bind_add_bias
 
 __all__ = ["conv2d_bias_grad", "conv2d_forward", "conv2d_input_grad", "conv2d_weight_grad"]
@@ -38,6 +39,7 @@ def conv2d_forward(
     arithmetic: str | Arithmetic = "fp16-fp32acc",
     cores: int = 8,
     num_threads: int | None = None,
+    tile: TileLike = None,
 ) -> ndarray:
     """Convolve an image (paper, section 3; docs/numerics.md, section 5).
 
@@ -61,6 +63,9 @@ def conv2d_forward(
         The matmul kernel of im2row, see `matmul`.
     arithmetic, cores, num_threads
         See `matmul`.
+    tile : Tile, (channels, rows[, k]) or None
+        See `matmul`. Output channels by rows of pixels; a weight gradient's rows are input
+        channels, in HWC the kernel's rows.
 
     Returns
     -------
@@ -85,7 +90,7 @@ def conv2d_forward(
         check.tensor("bias", bias, chosen, shape=(conv.out_channels,))
     out = np.empty(conv.output_shape, x.dtype)
     bound = BoundConvolution(conv, chosen, algorithm=algorithm, kernel=kernel, cores=cores)
-    operations = bound.forward(x, w, out)
+    operations = bound.forward(x, w, out, checked(tile))
     if bias is not None:
         chw = layout == "CHW"
         rows = conv.out_channels if chw else conv.pixels
@@ -106,6 +111,7 @@ def conv2d_weight_grad(
     arithmetic: str | Arithmetic = "fp16-fp32acc",
     cores: int = 8,
     num_threads: int | None = None,
+    tile: TileLike = None,
 ) -> ndarray:
     """Return the gradient of a convolution's weights, summed over output pixels in row order.
 
@@ -114,7 +120,7 @@ def conv2d_weight_grad(
     x : ndarray, shape (Cin, H, W), or (H, W, Cin) for HWC
     dy : ndarray, shape (Cout, Ho, Wo), or (Ho, Wo, Cout) for HWC
     kernel_size : int or (Kh, Kw)
-    stride, padding, layout, algorithm, kernel, arithmetic, cores, num_threads
+    stride, padding, layout, algorithm, kernel, arithmetic, cores, num_threads, tile
         See `conv2d_forward`.
 
     Returns
@@ -136,7 +142,7 @@ def conv2d_weight_grad(
     check.tensor("dy", dy, chosen, shape=conv.output_shape)
     dw = np.empty(conv.weight_shape, x.dtype)
     bound = BoundConvolution(conv, chosen, algorithm=algorithm, kernel=kernel, cores=cores)
-    return run(bound.weight_grad(x, dy, dw), dw, threads)
+    return run(bound.weight_grad(x, dy, dw, checked(tile)), dw, threads)
 
 
 def conv2d_input_grad(
@@ -152,6 +158,7 @@ def conv2d_input_grad(
     arithmetic: str | Arithmetic = "fp16-fp32acc",
     cores: int = 8,
     num_threads: int | None = None,
+    tile: TileLike = None,
 ) -> ndarray:
     """Return the gradient of a convolution's input.
 
@@ -164,7 +171,7 @@ def conv2d_input_grad(
     w : ndarray, shape (Cout, Cin, Kh, Kw), or (Cout, Kh, Kw, Cin) for HWC
     dy : ndarray, shape (Cout, Ho, Wo), or (Ho, Wo, Cout) for HWC
     input_size : int or (H, W)
-    stride, padding, layout, algorithm, kernel, arithmetic, cores, num_threads
+    stride, padding, layout, algorithm, kernel, arithmetic, cores, num_threads, tile
         See `conv2d_forward`.
 
     Returns
@@ -185,7 +192,7 @@ def conv2d_input_grad(
     check.tensor("dy", dy, chosen, shape=conv.output_shape)
     dx = np.empty(conv.input_shape, w.dtype)
     bound = BoundConvolution(conv, chosen, algorithm=algorithm, kernel=kernel, cores=cores)
-    return run(bound.input_grad(w, dy, dx), dx, threads)
+    return run(bound.input_grad(w, dy, dx, checked(tile)), dx, threads)
 
 
 def conv2d_bias_grad(

@@ -9,6 +9,7 @@ from pyodl.primitives import _check as check
 from pyodl.primitives._depthwise import BoundDepthwise
 from pyodl.primitives._geometry import Convolution
 from pyodl.primitives._run import run
+from pyodl.primitives._tiling import TileLike, checked
 
 __all__ = ["depthwise_forward", "depthwise_input_grad", "depthwise_weight_grad"]
 
@@ -25,6 +26,7 @@ def depthwise_forward(
     arithmetic: str | Arithmetic = "fp16-fp32acc",
     cores: int = 8,
     num_threads: int | None = None,
+    tile: TileLike = None,
 ) -> ndarray:
     """Convolve every channel with a kernel of its own; padding is skipped, not multiplied.
 
@@ -38,6 +40,8 @@ def depthwise_forward(
         The firmware has stride 1 and no padding: there, pad the tensor first.
     arithmetic, cores, num_threads
         See `matmul`.
+    tile : Tile, (channels, rows) or None
+        See `matmul`. Channels by rows of pixels; a weight gradient has one row. K stays whole.
 
     Returns
     -------
@@ -53,7 +57,8 @@ def depthwise_forward(
     check.tensor("w", w, chosen, shape=(x.shape[0], None, None))
     conv = _geometry("w", x.shape[0], x.shape[1:], w.shape[1:], stride, padding)
     out = np.empty(conv.output_shape, x.dtype)
-    return run(BoundDepthwise(conv, chosen, cores=cores).forward(x, w, out), out, threads)
+    bound = BoundDepthwise(conv, chosen, cores=cores)
+    return run(bound.forward(x, w, out, checked(tile)), out, threads)
 
 
 def depthwise_weight_grad(
@@ -66,6 +71,7 @@ def depthwise_weight_grad(
     arithmetic: str | Arithmetic = "fp16-fp32acc",
     cores: int = 8,
     num_threads: int | None = None,
+    tile: TileLike = None,
 ) -> ndarray:
     """Return the gradient of a depthwise convolution's weights, in (ho, wo) order.
 
@@ -74,7 +80,7 @@ def depthwise_weight_grad(
     x : ndarray, shape (C, H, W)
     dy : ndarray, shape (C, Ho, Wo)
     kernel_size : int or (Kh, Kw)
-    stride, padding, arithmetic, cores, num_threads
+    stride, padding, arithmetic, cores, num_threads, tile
         See `depthwise_forward`.
 
     Returns
@@ -92,7 +98,8 @@ def depthwise_weight_grad(
     conv = _geometry("kernel_size", x.shape[0], x.shape[1:], size, stride, padding)
     check.tensor("dy", dy, chosen, shape=conv.output_shape)
     dw = np.empty((x.shape[0], *size), x.dtype)
-    return run(BoundDepthwise(conv, chosen, cores=cores).weight_grad(x, dy, dw), dw, threads)
+    bound = BoundDepthwise(conv, chosen, cores=cores)
+    return run(bound.weight_grad(x, dy, dw, checked(tile)), dw, threads)
 
 
 def depthwise_input_grad(
@@ -105,6 +112,7 @@ def depthwise_input_grad(
     arithmetic: str | Arithmetic = "fp16-fp32acc",
     cores: int = 8,
     num_threads: int | None = None,
+    tile: TileLike = None,
 ) -> ndarray:
     """Return the gradient of a depthwise convolution's input, over the flipped kernel.
 
@@ -113,7 +121,7 @@ def depthwise_input_grad(
     w : ndarray, shape (C, Kh, Kw)
     dy : ndarray, shape (C, Ho, Wo)
     input_size : int or (H, W)
-    stride, padding, arithmetic, cores, num_threads
+    stride, padding, arithmetic, cores, num_threads, tile
         See `depthwise_forward`.
 
     Returns
@@ -131,7 +139,8 @@ def depthwise_input_grad(
     conv = _geometry("w", w.shape[0], size, w.shape[1:], stride, padding)
     check.tensor("dy", dy, chosen, shape=conv.output_shape)
     dx = np.empty(conv.input_shape, w.dtype)
-    return run(BoundDepthwise(conv, chosen, cores=cores).input_grad(w, dy, dx), dx, threads)
+    bound = BoundDepthwise(conv, chosen, cores=cores)
+    return run(bound.input_grad(w, dy, dx, checked(tile)), dx, threads)
 
 
 def _common(

@@ -11,6 +11,7 @@ from pyodl.primitives._matmul import Product, bind_product
 from pyodl.primitives._orders import MATMUL_KERNELS, matmul_regions
 from pyodl.primitives._run import run
 from pyodl.primitives._staging import Stager
+from pyodl.primitives._tiling import TileLike, cut_of
 from pyodl.primitives.elementwise import bind_add_bias
 
 __all__ = [
@@ -32,12 +33,14 @@ def bind_linear_forward(
     kernel: str,
     cores: int,
     stager: Stager | None = None,
+    tile: TileLike = None,
 ) -> list[Operation]:
     """Bind W x: N = out, K = in, M = 1."""
     n, k = w.shape
     regions = matmul_regions(kernel, n, k, 1, transpose_b=False, cores=cores)
     product = Product(n, k, 1, (k, 1), (1, 1), (1, 1), regions)
-    return bind_product("linear forward", product, w, x, out, arithmetic, cores, stager)
+    cut = cut_of(tile, channels_are_rows=True)
+    return bind_product("linear forward", product, w, x, out, arithmetic, cores, stager, cut)
 
 
 def bind_linear_weight_grad(
@@ -48,12 +51,16 @@ def bind_linear_weight_grad(
     kernel: str,
     cores: int,
     stager: Stager | None = None,
+    tile: TileLike = None,
 ) -> list[Operation]:
     """Bind dy x^T: N = out, K = 1, M = in."""
     n, m = dw.shape
     regions = matmul_regions(kernel, n, 1, m, transpose_b=False, cores=cores)
     product = Product(n, 1, m, (1, 1), (m, 1), (m, 1), regions)
-    return bind_product("linear weight gradient", product, dy, x, dw, arithmetic, cores, stager)
+    cut = cut_of(tile, channels_are_rows=True)
+    return bind_product(
+        "linear weight gradient", product, dy, x, dw, arithmetic, cores, stager, cut
+    )
 
 
 def bind_linear_input_grad(
@@ -64,12 +71,14 @@ def bind_linear_input_grad(
     kernel: str,
     cores: int,
     stager: Stager | None = None,
+    tile: TileLike = None,
 ) -> list[Operation]:
     """Bind dy^T W: N = 1, K = out, M = in."""
     k, m = w.shape
     regions = matmul_regions(kernel, 1, k, m, transpose_b=False, cores=cores)
     product = Product(1, k, m, (k, 1), (m, 1), (m, 1), regions)
-    return bind_product("linear input gradient", product, dy, w, dx, arithmetic, cores, stager)
+    cut = cut_of(tile, channels_are_rows=True)
+    return bind_product("linear input gradient", product, dy, w, dx, arithmetic, cores, stager, cut)
 
 
 def linear_forward(
@@ -81,6 +90,7 @@ def linear_forward(
     arithmetic: str | Arithmetic = "fp16-fp32acc",
     cores: int = 8,
     num_threads: int | None = None,
+    tile: TileLike = None,
 ) -> ndarray:
     """Return W x, plus the bias added once to the stored product.
 
@@ -94,6 +104,9 @@ def linear_forward(
         A matmul kernel, see `matmul`.
     arithmetic, cores, num_threads
         See `matmul`.
+    tile : Tile, (channels, rows[, k]) or None
+        See `matmul`. Channels are outputs; the gradients' rows are inputs, and the input gradient
+        has one channel.
 
     Returns
     -------
@@ -110,7 +123,7 @@ def linear_forward(
     if bias is not None:
         check.tensor("bias", bias, chosen, shape=(w.shape[0],))
     out = np.empty(w.shape[0], chosen.storage.dtype)
-    operations = bind_linear_forward(x, w, out, chosen, kernel, cores)
+    operations = bind_linear_forward(x, w, out, chosen, kernel, cores, tile=tile)
     if bias is not None:
         operations.append(bind_add_bias(bias, out, chosen, cores, rows=1, along_columns=True))
     return run(operations, out, threads)
@@ -124,6 +137,7 @@ def linear_weight_grad(
     arithmetic: str | Arithmetic = "fp16-fp32acc",
     cores: int = 8,
     num_threads: int | None = None,
+    tile: TileLike = None,
 ) -> ndarray:
     """Return the gradient of the weights, the outer product of ``dy`` and ``x``.
 
@@ -131,7 +145,7 @@ def linear_weight_grad(
     ----------
     x : ndarray, shape (In,)
     dy : ndarray, shape (Out,)
-    kernel, arithmetic, cores, num_threads
+    kernel, arithmetic, cores, num_threads, tile
         See `linear_forward`.
 
     Returns
@@ -147,7 +161,8 @@ def linear_weight_grad(
     check.tensor("x", x, chosen, ndim=1)
     check.tensor("dy", dy, chosen, ndim=1)
     dw = np.empty((dy.size, x.size), chosen.storage.dtype)
-    return run(bind_linear_weight_grad(x, dy, dw, chosen, kernel, cores), dw, threads)
+    operations = bind_linear_weight_grad(x, dy, dw, chosen, kernel, cores, tile=tile)
+    return run(operations, dw, threads)
 
 
 def linear_bias_grad(
@@ -187,6 +202,7 @@ def linear_input_grad(
     arithmetic: str | Arithmetic = "fp16-fp32acc",
     cores: int = 8,
     num_threads: int | None = None,
+    tile: TileLike = None,
 ) -> ndarray:
     """Return the gradient of the input, W^T dy.
 
@@ -194,7 +210,7 @@ def linear_input_grad(
     ----------
     w : ndarray, shape (Out, In)
     dy : ndarray, shape (Out,)
-    kernel, arithmetic, cores, num_threads
+    kernel, arithmetic, cores, num_threads, tile
         See `linear_forward`.
 
     Returns
@@ -210,7 +226,8 @@ def linear_input_grad(
     check.tensor("w", w, chosen, ndim=2)
     check.tensor("dy", dy, chosen, shape=(w.shape[0],))
     dx = np.empty(w.shape[1], chosen.storage.dtype)
-    return run(bind_linear_input_grad(w, dy, dx, chosen, kernel, cores), dx, threads)
+    operations = bind_linear_input_grad(w, dy, dx, chosen, kernel, cores, tile=tile)
+    return run(operations, dx, threads)
 
 
 def _common(

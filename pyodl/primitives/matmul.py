@@ -14,6 +14,7 @@ from pyodl.primitives._orders import (
     matvec_regions,
 )
 from pyodl.primitives._run import run
+from pyodl.primitives._tiling import TileLike, cut_of
 
 __all__ = ["matmul", "matvec"]
 
@@ -27,6 +28,7 @@ def matmul(
     arithmetic: str | Arithmetic = "fp16-fp32acc",
     cores: int = 8,
     num_threads: int | None = None,
+    tile: TileLike = None,
 ) -> ndarray:
     """Multiply two matrices in the order of a cluster kernel (docs/numerics.md, section 3).
 
@@ -45,6 +47,11 @@ def matmul(
         Cores of the device; they decide fall-backs.
     num_threads : int or None
         Threads of the host; no bit depends on them.
+    tile : Tile, (rows, columns[, K]) or None
+        Computes the output tile by tile, each in the order that it has in the whole matrix: no bit
+        depends on a tile that leaves K whole. A smaller K stores the sums of each part in the
+        storage format, and the first accumulator of the next part starts from them
+        (docs/numerics.md, section 4).
 
     Returns
     -------
@@ -74,7 +81,8 @@ def matmul(
         out=(m, 1),
         regions=matmul_regions(kernel, n, k, m, transpose_b=transpose_b, cores=cores),
     )
-    return run(bind_product("matmul", product, a, b, out, chosen, cores), out, threads)
+    cut = cut_of(tile, channels_are_rows=True)
+    return run(bind_product("matmul", product, a, b, out, chosen, cores, cut=cut), out, threads)
 
 
 def matvec(

@@ -11,6 +11,7 @@ from pyodl.primitives._matmul import Product, bind_product
 from pyodl.primitives._orders import MATMUL_KERNELS, matmul_regions
 from pyodl.primitives._run import run
 from pyodl.primitives._staging import Stager
+from pyodl.primitives._tiling import Cut, TileLike, cut_of
 
 __all__ = [
     "bind_pointwise_forward",
@@ -31,6 +32,7 @@ def bind_pointwise_forward(
     cores: int,
     layout: str = "CHW",
     stager: Stager | None = None,
+    tile: TileLike = None,
 ) -> list[Operation]:
     """Bind W x in CHW; x W^T in HWC, with B transposed."""
     c_out, c_in = w.shape
@@ -45,7 +47,10 @@ def bind_pointwise_forward(
         regions = matmul_regions(kernel, *sizes, transpose_b=True, cores=cores)
         product = Product(*sizes, (c_in, 1), (1, c_in), (c_out, 1), regions)
         operands = (x, w)
-    return bind_product("pointwise forward", product, *operands, out, arithmetic, cores, stager)
+    cut = _cut(tile, x, layout)
+    return bind_product(
+        "pointwise forward", product, *operands, out, arithmetic, cores, stager, cut
+    )
 
 
 def bind_pointwise_weight_grad(
@@ -57,6 +62,7 @@ def bind_pointwise_weight_grad(
     cores: int,
     layout: str = "CHW",
     stager: Stager | None = None,
+    tile: TileLike = None,
 ) -> list[Operation]:
     """Bind dY x^T, with B transposed."""
     c_out, c_in = dw.shape
@@ -67,7 +73,10 @@ def bind_pointwise_weight_grad(
         product = Product(*sizes, (pixels, 1), (1, pixels), (c_in, 1), regions)
     else:
         product = Product(*sizes, (1, c_out), (c_in, 1), (c_in, 1), regions)
-    return bind_product("pointwise weight gradient", product, dy, x, dw, arithmetic, cores, stager)
+    cut = cut_of(tile, channels_are_rows=True)
+    return bind_product(
+        "pointwise weight gradient", product, dy, x, dw, arithmetic, cores, stager, cut
+    )
 
 
 def bind_pointwise_input_grad(
@@ -79,6 +88,7 @@ def bind_pointwise_input_grad(
     cores: int,
     layout: str = "CHW",
     stager: Stager | None = None,
+    tile: TileLike = None,
 ) -> list[Operation]:
     """Bind W^T dY in CHW; dY W, with B (W^T) transposed, in HWC."""
     c_out, c_in = w.shape
@@ -93,9 +103,16 @@ def bind_pointwise_input_grad(
         regions = matmul_regions(kernel, *sizes, transpose_b=True, cores=cores)
         product = Product(*sizes, (c_out, 1), (c_in, 1), (c_in, 1), regions)
         operands = (dy, w)
+    cut = _cut(tile, dy, layout)
     return bind_product(
-        "pointwise input gradient", product, *operands, dx, arithmetic, cores, stager
+        "pointwise input gradient", product, *operands, dx, arithmetic, cores, stager, cut
     )
+
+
+def _cut(tile: TileLike, image: ndarray, layout: str) -> Cut | None:
+    """Cut channels by rows of pixels."""
+    chw = layout == "CHW"
+    return cut_of(tile, channels_are_rows=chw, columns=image.shape[2 if chw else 1])
 
 
 def pointwise_forward(
@@ -107,6 +124,7 @@ def pointwise_forward(
     arithmetic: str | Arithmetic = "fp16-fp32acc",
     cores: int = 8,
     num_threads: int | None = None,
+    tile: TileLike = None,
 ) -> ndarray:
     """Convolve with 1x1 kernels.
 
@@ -120,6 +138,9 @@ def pointwise_forward(
         A matmul kernel, see `matmul`.
     arithmetic, cores, num_threads
         See `matmul`.
+    tile : Tile, (channels, rows[, k]) or None
+        See `matmul`. Output channels by rows of pixels; a weight gradient's rows are input
+        channels.
 
     Returns
     -------
@@ -135,7 +156,8 @@ def pointwise_forward(
     c_out, c_in = w.shape
     check.tensor("x", x, chosen, shape=_shape(layout, c_in))
     out = np.empty(_like(x, layout, c_out), x.dtype)
-    return run(bind_pointwise_forward(x, w, out, chosen, kernel, cores, layout), out, threads)
+    operations = bind_pointwise_forward(x, w, out, chosen, kernel, cores, layout, tile=tile)
+    return run(operations, out, threads)
 
 
 def pointwise_weight_grad(
@@ -147,6 +169,7 @@ def pointwise_weight_grad(
     arithmetic: str | Arithmetic = "fp16-fp32acc",
     cores: int = 8,
     num_threads: int | None = None,
+    tile: TileLike = None,
 ) -> ndarray:
     """Return the gradient of the weights of a 1x1 convolution.
 
@@ -157,7 +180,7 @@ def pointwise_weight_grad(
     ----------
     x : ndarray, shape (Cin, H, W), or (H, W, Cin) for HWC
     dy : ndarray, shape (Cout, H, W), or (H, W, Cout) for HWC
-    layout, kernel, arithmetic, cores, num_threads
+    layout, kernel, arithmetic, cores, num_threads, tile
         See `pointwise_forward`.
 
     Returns
@@ -175,7 +198,8 @@ def pointwise_weight_grad(
     axis = 0 if layout == "CHW" else 2
     check.tensor("dy", dy, chosen, shape=_like(x, layout, dy.shape[axis]))
     dw = np.empty((dy.shape[axis], x.shape[axis]), x.dtype)
-    return run(bind_pointwise_weight_grad(x, dy, dw, chosen, kernel, cores, layout), dw, threads)
+    operations = bind_pointwise_weight_grad(x, dy, dw, chosen, kernel, cores, layout, tile=tile)
+    return run(operations, dw, threads)
 
 
 def pointwise_input_grad(
@@ -187,6 +211,7 @@ def pointwise_input_grad(
     arithmetic: str | Arithmetic = "fp16-fp32acc",
     cores: int = 8,
     num_threads: int | None = None,
+    tile: TileLike = None,
 ) -> ndarray:
     """Return the gradient of the input of a 1x1 convolution.
 
@@ -194,7 +219,7 @@ def pointwise_input_grad(
     ----------
     w : ndarray, shape (Cout, Cin)
     dy : ndarray, shape (Cout, H, W), or (H, W, Cout) for HWC
-    layout, kernel, arithmetic, cores, num_threads
+    layout, kernel, arithmetic, cores, num_threads, tile
         See `pointwise_forward`.
 
     Returns
@@ -211,7 +236,8 @@ def pointwise_input_grad(
     c_out, c_in = w.shape
     check.tensor("dy", dy, chosen, shape=_shape(layout, c_out))
     dx = np.empty(_like(dy, layout, c_in), dy.dtype)
-    return run(bind_pointwise_input_grad(w, dy, dx, chosen, kernel, cores, layout), dx, threads)
+    operations = bind_pointwise_input_grad(w, dy, dx, chosen, kernel, cores, layout, tile=tile)
+    return run(operations, dx, threads)
 
 
 def _common(

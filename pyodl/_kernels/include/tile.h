@@ -48,10 +48,11 @@ typedef struct {
     int64_t depth; /* K */
 } pyodl_contraction;
 
-/* Sum k = first, first + stride, ... below stop, into tile[row][register][lane]. */
+/* Sum k = first, first + stride, ... below stop, into tile[row][register][lane]. Sums start from
+ * `start`, or from what is in the tile if there is none. */
 PYODL_INLINE void tile_sum(int step, int rows, int registers, const pyodl_contraction *c,
                            const int32_t *a_row, const int32_t *b_column, int64_t first,
-                           int64_t stop, int64_t stride, float start, float *tile) {
+                           int64_t stop, int64_t stride, const float *start, float *tile) {
     lanes sums[16][3];
     const float *a[16], *b[3];
     PYODL_UNROLL
@@ -59,7 +60,8 @@ PYODL_INLINE void tile_sum(int step, int rows, int registers, const pyodl_contra
         a[i] = c->a + a_row[i];
         PYODL_UNROLL
         for (int j = 0; j < registers; j++)
-            sums[i][j] = lanes_of(start);
+            sums[i][j] = start ? lanes_of(*start)
+                               : lanes_load(tile + (i * registers + j) * PYODL_LANES);
     }
     PYODL_UNROLL
     for (int j = 0; j < registers; j++)
@@ -126,7 +128,7 @@ PYODL_INLINE void rounding_restore(unsigned saved) {
 #define PYODL_TILE_FUNCTION(STEP, NAME, ROWS, REGISTERS)                                         \
     static __attribute__((noinline, unused)) void tile_##STEP##_##NAME(                          \
         const pyodl_contraction *c, const int32_t *a_row, const int32_t *b_column,               \
-        int64_t first, int64_t stop, int64_t stride, float start, float *tile) {                 \
+        int64_t first, int64_t stop, int64_t stride, const float *start, float *tile) {          \
         tile_sum(STEP, ROWS, REGISTERS, c, a_row, b_column, first, stop, stride, start, tile);   \
     }
 #define PYODL_TILE_FUNCTIONS(STEP)                                                               \
@@ -144,7 +146,7 @@ PYODL_TILE_FUNCTIONS(STEP_HALF_VIA32)
 PYODL_TILE_FUNCTIONS(STEP_BFLOAT_VIA32)
 
 typedef void (*pyodl_tile)(const pyodl_contraction *, const int32_t *, const int32_t *, int64_t,
-                           int64_t, int64_t, float, float *);
+                           int64_t, int64_t, const float *, float *);
 
 #define PYODL_TILE_ROW(STEP) {tile_##STEP##_1, tile_##STEP##_2, tile_##STEP##_3, tile_##STEP##_2_LOW}
 static const pyodl_tile pyodl_tiles[][PYODL_SHAPES] = { /* in the order of enum pyodl_step */
@@ -169,20 +171,24 @@ static __attribute__((noinline, unused)) void tile_join_lanes(int order, int ste
 }
 
 /* Compute one tile of a shape, in the step's rounding mode. Rows beyond the matrix repeat earlier
- * ones; the caller drops them. */
+ * ones; the caller drops them. `resumes`: the first accumulator starts from what is in the tile,
+ * the stored sums of an earlier part of K. */
 static inline void compute_tile(const pyodl_contraction *c, int step, int order, int shape,
-                                const int32_t *a_row, const int32_t *b_column, float *tile) {
+                                const int32_t *a_row, const int32_t *b_column, int resumes,
+                                float *tile) {
+    static const float zero = 0.0f, nothing = -0.0f; /* -0 + x is x: no accumulator */
+    const float *const start = resumes ? NULL : order == ORDER_PRODUCT ? &nothing : &zero;
     const pyodl_tile sum = pyodl_tiles[step][shape];
     const int64_t even = c->depth & ~(int64_t)1;
     float lane1[PYODL_MAX_TILE], last[PYODL_MAX_TILE];
     if (order == ORDER_SEQUENTIAL || order == ORDER_PRODUCT) {
-        sum(c, a_row, b_column, 0, c->depth, 1, order == ORDER_PRODUCT ? -0.0f : 0.0f, tile);
+        sum(c, a_row, b_column, 0, c->depth, 1, start, tile);
     } else {
         const int64_t stop = order == ORDER_LANES_INTO_0 ? c->depth : even;
-        sum(c, a_row, b_column, 0, stop, 2, 0.0f, tile);
-        sum(c, a_row, b_column, 1, even, 2, 0.0f, lane1);
+        sum(c, a_row, b_column, 0, stop, 2, start, tile);
+        sum(c, a_row, b_column, 1, even, 2, &zero, lane1);
         if (order == ORDER_LANES_SPLIT && c->depth % 2)
-            sum(c, a_row, b_column, even, c->depth, 1, 0.0f, last);
+            sum(c, a_row, b_column, even, c->depth, 1, &zero, last);
     }
     if (order == ORDER_LANES_SPLIT || order == ORDER_LANES_INTO_0) {
         const unsigned mode = rounding_ordinary();
@@ -257,12 +263,13 @@ static inline void compute_pairs(const pyodl_contraction *c, int step, const int
 /* Set a flag that other threads may be setting. */
 PYODL_INLINE void raise_flag(int32_t *flag) { __atomic_store_n(flag, 1, __ATOMIC_RELAXED); }
 
-/* One output again, slowly, leaving out the k whose operand is padding: `real` marks the elements
- * of the padded operand that exist. Exact zeros leave a sum of +0 as it is, and are frequent. */
-static __attribute__((noinline, unused)) float sum_without_padding(const pyodl_contraction *c, int step, const uint8_t *real,
-                                        int padded_b, int64_t a_row, int64_t b_column) {
+/* One output again from `sum`, slowly, leaving out the k whose operand is padding: `real` marks the
+ * elements of the padded operand that exist. Exact zeros leave a sum of +0 as it is, and are
+ * frequent. */
+static __attribute__((noinline, unused)) float sum_without_padding(
+    const pyodl_contraction *c, int step, const uint8_t *real, int padded_b, int64_t a_row,
+    int64_t b_column, float sum) {
     const unsigned mode = rounding_ordinary();
-    float sum = 0.0f;
     for (int64_t k = 0; k < c->depth; k++) {
         const int64_t in_a = a_row + c->a_k[k], in_b = b_column + c->b_k[k];
         const float a = c->a[in_a], b = c->b[in_b];
