@@ -12,8 +12,9 @@ DATA = ("normal", *_data.DATA)  # ordinary numbers twice as often
 class Chooser:
     """Draws what a case is made of."""
 
-    def __init__(self, seed):
-        self._rng = np.random.default_rng(seed)
+    def __init__(self, seed, name):
+        self._seed = seed
+        self._rng = np.random.default_rng([seed, *name.encode()])
 
     def upto(self, most, least=1):
         return int(self._rng.integers(least, most + 1))
@@ -21,11 +22,15 @@ class Chooser:
     def of(self, options):
         return options[self.upto(len(options)) - 1]
 
+    def turn(self, options, every):
+        """Take turns: another option after ``every`` seeds."""
+        return options[self._seed // every % len(options)]
+
     def environment(self):
         """Arithmetic, cores, data and seed."""
         return {
             "arithmetic": self.of(list(harness.ARITHMETICS)),
-            "cores": self.upto(9),
+            "cores": self.upto(self.of([1, 3, 9])),
             "data": self.of(DATA),
             "seed": self.upto(10**6),
         }
@@ -44,8 +49,12 @@ class Chooser:
 
 
 def _matmul(c, name):
-    size = (c.upto(20), c.upto(c.of([2, 9, 40])), c.upto(20))
-    how = {"transpose_b": c.of([True, True, False]), "kernel": c.of(harness.KERNELS)}
+    most = c.of([6, 40, 60])
+    size = (c.upto(most), c.upto(c.of([2, 9, 40])), c.upto(most))
+    how = {
+        "kernel": c.turn(harness.KERNELS, 1),
+        "transpose_b": c.turn([True, False, True], len(harness.KERNELS)),
+    }
     return golden.case_of(name, size, **how, **c.environment())
 
 
@@ -111,4 +120,4 @@ _FAMILIES = {
 def random_case(name, seed):
     """A case of the primitive ``name``; the same for the same seed."""
     family, _ = golden.family_and_step(name)
-    return _FAMILIES.get(family, _elements)(Chooser([seed, *name.encode()]), name)
+    return _FAMILIES.get(family, _elements)(Chooser(seed, name), name)

@@ -96,7 +96,7 @@ static void columns_as_lanes(const product *p, int row, block columns)
 static half lanes(const half *a, const half *b, int k, int into_lane_0)
 {
     accumulator2 sum = {0, 0};
-    accumulator last = 0, both;
+    accumulator result = 0;
     int i;
     for (i = 0; i + 1 < k; i += 2)
         sum = step2(load2(a + i), load2(b + i), sum);
@@ -109,9 +109,9 @@ static half lanes(const half *a, const half *b, int k, int into_lane_0)
         return (half)(sum[0] + sum[1]);
     }
     if (i < k)
-        last = step(a[i], b[i], last);
-    both = sum[0] + sum[1];
-    return (half)(last + both);
+        result += step(a[i], b[i], 0); /* 0 + -0 is +0: a product that underflows leaves no sign */
+    result += sum[0] + sum[1];
+    return (half)result;
 }
 
 /* `columns` in steps of `by`; those left over are summed sequentially by whoever has `leftovers`. */

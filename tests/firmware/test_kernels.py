@@ -6,9 +6,10 @@ import pytest
 from firmware_cases import random_case
 
 from pyodl import golden
+from pyodl.primitives._orders import resolve
 
 CASES = {  # of each primitive; the others have 8
-    "matmul": 160,
+    "matmul": 480,
     "matvec": 30,
     "conv2d_forward": 60,
     "conv2d_weight_grad": 60,
@@ -23,6 +24,23 @@ def differing(found, vectors):
         for name, bits in found.items()
         if not np.array_equal(bits, vectors.tensors[name].bits)
     ]
+
+
+def test_the_random_products_run_every_kernel_in_every_arithmetic():
+    run = set()
+    for seed in range(CASES["matmul"]):
+        case = random_case("matmul", seed)
+        (n, k), b = case.shapes.values()
+        transposed = case.parameters["transpose_b"]
+        m = b[0] if transposed else b[1]
+        kernel = resolve(case.parameters["kernel"], n, k, m, case.cores)
+        run.add((kernel, case.arithmetic, transposed))
+    assert run == {
+        (kernel, arithmetic, transposed)
+        for kernel in harness.KERNELS
+        for arithmetic in harness.ARITHMETICS
+        for transposed in (True, False)
+    }
 
 
 @pytest.mark.parametrize("name", harness.OPERATIONS)
