@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import pyodl
-from pyodl import golden
+from pyodl import golden, layers
 from pyodl.cli import main
 from pyodl.formats import from_bits
 from pyodl.golden import _data, _primitives
@@ -61,6 +61,80 @@ def test_a_chain_of_primitives_is_the_networks_training_step(model, arithmetic, 
     rest = {name.split("/")[1] for name in outputs.keys() - compared}
     assert rest <= {"product", "input_gradient", "gradient"}
     assert ("gradient" in rest) == bool(weight_decay)
+
+
+def own_network(**how):
+    """A network of every kind of layer, and with a tensor that three layers take."""
+    net = pyodl.Network(
+        [
+            layers.Conv2D(4, 3, 1, 1, name="first", bias=False),
+            layers.LeakyReLU(0.1, name="leaky"),
+            layers.DepthwiseConv2D((2, 3), 1, "same", name="deep"),
+            layers.PointwiseConv2D(4, name="point", inputs="leaky", kernel="simd_2x4"),
+            layers.Sigmoid(name="squash"),
+            layers.Add(name="sum1", inputs=("deep", "squash")),
+            layers.Add(name="sum2", inputs=("sum1", "leaky")),
+            layers.MaxPool2D(3, 2, name="max"),
+            layers.AvgPool2D(2, 1, name="mean"),
+            layers.Flatten(name="flat"),
+            layers.Linear(5, name="linear", kernel="unroll_2x1"),
+        ],
+        (2, 9, 8),
+        **how,
+    )
+    net.freeze("deep")
+    return net
+
+
+@pytest.mark.parametrize("arithmetic", ["fp16-fma", "fp32"])
+@pytest.mark.parametrize("loss", ["mse", "berhu"])
+def test_a_network_of_ones_own_becomes_calls(arithmetic, loss, tmp_path):
+    net = own_network(arithmetic=arithmetic, device=pyodl.Device("mine", 3), seed=9)
+    case = golden.StepCase.of(net, steps=2, seed=4, loss=loss, lr=0.1)
+    assert golden.from_json(json.loads(json.dumps(case.to_json()))) == case
+    vectors = golden.write(tmp_path / "v", golden.vectors_of(case, case.inputs(net.parameters())))
+    assert golden.read(tmp_path / "v").case == case
+    assert "network_step1.h" in written(tmp_path / "v")
+    inputs, outputs = vectors.inputs(), vectors.outputs()
+    for step in range(2):
+        x, target = inputs[f"step{step}/input"], inputs[f"step{step}/target"]
+        pyodl.train_step(net, x, target, lr=0.1, loss=loss)
+        for name, gradient in net.gradients().items():
+            assert outputs[f"step{step}/gradient/{name}"].tobytes() == gradient.tobytes(), name
+            parameter = net.parameters()[name]
+            assert outputs[f"step{step}/parameter/{name}"].tobytes() == parameter.tobytes(), name
+        assert f"step{step}/parameter/deep.weight" not in outputs
+
+
+def test_the_command_exports_a_saved_network(tmp_path):
+    net = own_network(arithmetic="fp16-fma")
+    train = np.full((2, 9, 8), 0.5, np.float16)
+    pyodl.train_step(net, train, 3)
+    net.save(tmp_path / "net.npz")
+    assert run("step", tmp_path / "net.npz", "--freeze", "first", "-o", tmp_path / "v") == 0
+    vectors = golden.read(tmp_path / "v")
+    assert (vectors.case.arithmetic, vectors.case.frozen) == ("fp16-fma", ("first",))
+    for name, array in net.parameters().items():
+        assert vectors.tensors[f"initial/parameter/{name}"].values.tobytes() == array.tobytes()
+
+
+def test_networks_that_cannot_be_exported_are_refused(tmp_path):
+    norm = pyodl.Network([layers.InstanceNorm(), layers.Flatten(), layers.Linear(2)], (2, 3, 3))
+    with pytest.raises(ValueError, match="layer 'instancenorm1' is no Add, AvgPool2D"):
+        golden.StepCase.of(norm)
+    with pytest.raises(ValueError, match="it has input_shape and layers"):
+        golden.StepCase({"layers": []})
+    with pytest.raises(ValueError, match="leaves no layer to train"):
+        STEP.replace(frozen=("conv1", "conv2", "linear"))
+    with pytest.raises(ValueError, match="name is 'conv9'"):
+        STEP.replace(frozen=("conv9",))
+    with pytest.raises(ValueError, match="parameters are"):
+        STEP.inputs({})
+    wrong = {name: a.astype(np.float32) for name, a in STEP.network().parameters().items()}
+    with pytest.raises(TypeError, match="dtype float32"):
+        STEP.inputs(wrong)
+    (tmp_path / "net.npz").write_text("no network")
+    assert run("step", tmp_path / "net.npz", "-o", tmp_path / "v") == 2
 
 
 @pytest.mark.parametrize("case", [CONV, STEP], ids=["primitive", "step"])

@@ -1,6 +1,7 @@
 """``pyodl export``."""
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyodl.cli._arguments import MODELS, natural, positive, rate
@@ -17,31 +18,40 @@ compares on the device.
 EPILOG = """\
 what to export:
   matmul matvec                    --in NxKxM, --in NxK
-  conv2d depthwise pointwise       --step forward, weight_grad, bias_grad, input_grad; --in CxHxW
-  linear                           the same steps; --in IN --out-channels OUT
-  relu leaky_relu sigmoid softmax avg_pool max_pool          --step forward, backward
-  instance_norm                    --step forward, input_grad, param_grad
+  conv2d                           --step forward, weight_grad, bias_grad, input_grad; --in CxHxW
+  depthwise pointwise              --step forward, weight_grad, input_grad; --in CxHxW
+  linear                           the steps of conv2d; --in IN --out-channels OUT
+  avg_pool max_pool                --step forward, backward; --in CxHxW
+  relu leaky_relu sigmoid          --step forward, backward; --in of any shape
+  softmax                          --step forward, backward; --in N or ROWSxN
+  instance_norm                    --step forward, input_grad, param_grad; --in CxHxW
   cross_entropy mse l1 berhu       --step grad for the gradient
   add sgd im2row im2col block_transpose pad transpose chw_to_hwc hwc_to_chw
-  step MODEL                       training steps of resnet8, ds_cnn or tiny_cnn
+  step MODEL                       training steps of resnet8, ds_cnn, tiny_cnn or a saved network
 
 examples:
   pyodl export conv2d --step weight_grad --in 16x32x32 --out-channels 16 --kernel-size 3 \\
       --padding 1 --matmul simd_4x8 --cores 8 --arithmetic fp16-fma --seed 7 -o vectors
   pyodl export matmul --in 8x27x16 --transpose-b --matmul simd_2x4 --data leftovers -o vectors
   pyodl export step resnet8 --steps 3 -o vectors
+  pyodl export step net.npz --freeze stem_conv -o vectors      a network of train --save
 
 A directory of vectors that is there is replaced, anything else only with --force.
 """
 
-_STEP_ONLY = ("steps", "loss")
+_STEP_ONLY = ("steps", "loss", "freeze")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
     add("what", metavar="WHAT", help="a primitive, or: step")
-    add("model", nargs="?", metavar="MODEL", help=f"after step: {', '.join(MODELS)}")
+    add(
+        "model",
+        nargs="?",
+        metavar="MODEL",
+        help=f"after step: {', '.join(MODELS)}, or a file of train --save",
+    )
     add("-o", "--output", required=True, metavar="DIR", help="where to write")
     add("--step", metavar="NAME", help="of the primitive (default: forward, where there is one)")
     add("--in", dest="size", type=_size, metavar="SIZE", help="of the input, such as 16x32x32")
@@ -61,13 +71,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--lr", type=rate, metavar="RATE", help="of sgd and step")
     add("--weight-decay", type=rate, metavar="RATE", help="of sgd and step")
     add("--loss", metavar="NAME", help="of step (default: cross_entropy)")
+    add("--freeze", nargs="+", metavar="LAYER", help="of step: layers not to train")
     add("--steps", type=positive, metavar="N", help="of step (default: 1)")
-    add("--cores", type=positive, default=8, metavar="N", help="of the device (default: 8)")
-    add("--arithmetic", default="fp16-fp32acc", metavar="NAME", help="default: fp16-fp32acc")
-    add("--seed", type=natural, default=0, metavar="N", help="of the inputs (default: 0)")
+    add("--cores", type=positive, metavar="N", help="of the device (default: 8)")
+    add("--arithmetic", metavar="NAME", help="default: fp16-fp32acc, or the network's")
+    add("--seed", type=natural, metavar="N", help="of the inputs (default: 0)")
     add(
         "--data",
-        default="normal",
         metavar="NAME",
         help="normal (default), subnormals, overflow, signed-zeros, nan-inf, ties, leftovers, or "
         "hard, which mixes them",
@@ -82,10 +92,11 @@ def prepare(arguments: argparse.Namespace) -> Any:
     from pyodl import golden
     from pyodl.golden.export import check_prefix, check_target
 
-    case = _step_case(arguments) if arguments.what == "step" else _case(arguments)
     check_prefix(arguments.prefix)
     check_target(arguments.output, force=arguments.force)
-    return arguments, golden.vectors_of(case)
+    if arguments.what == "step":
+        return arguments, golden.vectors_of(*_steps(arguments))
+    return arguments, golden.vectors_of(_case(arguments))
 
 
 def run(job: Any) -> int:
@@ -118,19 +129,27 @@ _PARAMETERS = (
 _COMMON = ("arithmetic", "cores", "seed", "data")
 
 
-def _step_case(arguments: argparse.Namespace) -> "StepCase":
-    """Return the training steps that the arguments describe."""
-    from pyodl import golden
+def _steps(arguments: argparse.Namespace) -> "tuple[StepCase, dict[str, Any]]":
+    """Return the training steps that the arguments describe, and their inputs."""
+    from pyodl import Network, golden
 
     if arguments.model is None:
-        raise ValueError(f"step needs a model: {', '.join(MODELS)}")
+        raise ValueError(f"step needs a model: {', '.join(MODELS)}, or a file of train --save")
     own = ("steps", "loss", "lr", "weight_decay", "kernel")
     others = (*(name for name in _PARAMETERS if name not in own), "step", "size", "out_channels")
     for name in _given(arguments, others):
         raise ValueError(f"training steps take no {_option(name)}")
     if arguments.bias:
         raise ValueError("training steps take no --bias")
-    return golden.StepCase(arguments.model, **_given(arguments, own + _COMMON))
+    fields = _given(arguments, own + _COMMON)
+    if arguments.freeze is not None:
+        fields["frozen"] = tuple(arguments.freeze)
+    if arguments.model in MODELS or not Path(arguments.model).exists():
+        case = golden.StepCase(arguments.model, **fields)
+        return case, case.inputs()
+    net = Network.load(arguments.model)
+    case = golden.StepCase.of(net, **fields)
+    return case, case.inputs(net.parameters())
 
 
 def _case(arguments: argparse.Namespace) -> "Case":

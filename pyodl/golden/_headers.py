@@ -44,7 +44,8 @@ def headers(vectors: "Vectors", prefix: str | None = None) -> dict[str, str]:
         What identifiers begin with; None takes the primitive's or the model's name.
     """
     described = vectors.case.to_json()
-    prefix = prefix or str(described.get("primitive", described.get("model")))
+    name = described.get("primitive") or described["model"]
+    prefix = prefix or (name if isinstance(name, str) else "network")
     checker = resources.files("pyodl.golden").joinpath("include", CHECKER)
     texts = {CHECKER: checker.read_text(encoding="utf-8")}
     for name, tensors in _sets(vectors, prefix).items():

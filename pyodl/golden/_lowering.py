@@ -9,7 +9,7 @@ from pyodl._graph import INPUT, Node, needed_gradients, resolve
 from pyodl.golden.cases import Case, Operation
 from pyodl.network import Network
 
-__all__ = ["Lowered"]
+__all__ = ["Lowered", "unsupported"]
 
 Shape = tuple[int, ...]
 Tensor = tuple[str, Shape]  # its name in the chain
@@ -201,6 +201,14 @@ _KINDS: dict[type[layers.Layer], _Plain] = {
 }
 
 
+def unsupported(net: Network) -> None:
+    """Raise ValueError if a layer is none that becomes calls."""
+    for layer in net.layers:
+        if type(layer) not in _KINDS:
+            known = ", ".join(kind.__name__ for kind in _KINDS)
+            raise ValueError(f"layer {layer.name!r} is no {known}: its steps are not exported")
+
+
 class Lowered:
     """One training step of a network as `operations`.
 
@@ -219,14 +227,20 @@ class Lowered:
         self._net, self._step, self._loss, self._rates = net, step, loss, rates
         self._nodes = resolve(net.layers, net.input_shape)
         self._parts: dict[str, list[str]] = {}
+        self._trained = {
+            node.name
+            for node in self._nodes
+            if node.layer.parameter_shapes(*node.input_shapes) and node.name not in net.frozen
+        }
         self.operations: list[Operation] = []
         for node in self._nodes:
             for call in _KINDS[type(node.layer)].forward(self._site(node)):
                 self._call(node.name, call, {"y": call.output})
         self._backward()
         for node in self._nodes:
-            for name, shape in node.layer.parameter_shapes(*node.input_shapes).items():
-                self._update(node.name, f"{node.name}.{name}", shape)
+            if node.name in self._trained:
+                for name, shape in node.layer.parameter_shapes(*node.input_shapes).items():
+                    self._update(node.name, f"{node.name}.{name}", shape)
 
     def _name(self, kind: str, name: str) -> str:
         if (kind, name) == ("activation", INPUT):
@@ -235,7 +249,8 @@ class Lowered:
 
     def _parameter(self, name: str) -> str:
         """Return the name of a parameter as the step finds it."""
-        before = f"step{self._step - 1}" if self._step else "initial"
+        updated = self._step and name.partition(".")[0] in self._trained
+        before = f"step{self._step - 1}" if updated else "initial"
         return f"{before}/parameter/{name}"
 
     def _call(self, layer: str, call: _Call, outputs: dict[str, str]) -> None:
@@ -272,8 +287,7 @@ class Lowered:
         self._call("", _Call(self._loss, operands, {}), {"loss": f"step{self._step}/loss"})
         self._call("", _Call(f"{self._loss}_grad", operands, {}), {"grad": gradient})
         self._parts[last.name] = [gradient]
-        trained = {n.name for n in self._nodes if n.layer.parameter_shapes(*n.input_shapes)}
-        needed = needed_gradients(self._nodes, trained)
+        needed = needed_gradients(self._nodes, self._trained)
         for node in reversed(self._nodes):
             if node.name in needed:
                 self._gradients(node, needed)
@@ -292,7 +306,8 @@ class Lowered:
     def _gradients(self, node: Node, needed: frozenset[str]) -> None:
         """Append the gradients of a layer's parameters, and of its inputs where they are needed."""
         kind, site, dy = _KINDS[type(node.layer)], self._site(node), self._sum(node)
-        for name, call in kind.parameter_grads(site, dy).items():
+        grads = kind.parameter_grads(site, dy) if node.name in self._trained else {}
+        for name, call in grads.items():
             output = self._name("gradient", f"{node.name}.{name}")
             self._call(node.name, call, {"dw" if name == "weight" else "db": output})
         for source in node.inputs:

@@ -14,6 +14,7 @@ Tensors are named after what they are, in step 0, 1, ...::
     step0/parameter/linear.weight        parameters after the step
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from dataclasses import replace as dataclass_replace
@@ -25,8 +26,9 @@ from numpy import ndarray
 from pyodl import models
 from pyodl.device import Device
 from pyodl.golden._data import DATA, draw
-from pyodl.golden._lowering import Lowered
+from pyodl.golden._lowering import Lowered, unsupported
 from pyodl.golden.cases import Operation
+from pyodl.layers import from_json, to_json
 from pyodl.layers._weights import Weighted
 from pyodl.network import Network
 from pyodl.primitives import _check as check
@@ -44,8 +46,9 @@ class StepCase:
 
     Parameters
     ----------
-    model : str
-        A name in `pyodl.models.MODELS`.
+    model : str or mapping
+        A name in `pyodl.models.MODELS`, or a network as `StepCase.of` describes it: its
+        "input_shape" and its "layers".
     steps : int
     arithmetic : str
     cores : int
@@ -57,8 +60,10 @@ class StepCase:
     loss : {"cross_entropy", "mse", "l1", "berhu"}
     lr, weight_decay : float
         Rounded to the storage format.
-    kernel : str
-        Matmul kernel of all layers.
+    kernel : str or None
+        Matmul kernel of all layers; None leaves each its own.
+    frozen : tuple of str
+        Layers that are not trained.
 
     Raises
     ------
@@ -72,7 +77,7 @@ class StepCase:
     (1,)
     """
 
-    model: str
+    model: str | Mapping[str, Any]
     steps: int = 1
     arithmetic: str = "fp16-fp32acc"
     cores: int = 8
@@ -81,22 +86,60 @@ class StepCase:
     loss: str = "cross_entropy"
     lr: float = 0.01
     weight_decay: float = 0.0
-    kernel: str = "naive"
+    kernel: str | None = None
+    frozen: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        check.choice("model", self.model, models.MODELS)
+        if isinstance(self.model, Mapping):
+            object.__setattr__(self, "model", json.loads(json.dumps(dict(self.model))))
+            if self.model.keys() != {"input_shape", "layers"}:
+                raise ValueError(f"model has {sorted(self.model)}; it has input_shape and layers")
+        else:
+            check.choice("model", self.model, models.MODELS)
         if check.integer("steps", self.steps, 1) > _MOST_STEPS:
             raise ValueError(f"steps is {self.steps}; it may be at most {_MOST_STEPS}")
         check.integer("cores", self.cores, 1)
         check.integer("seed", self.seed, 0)
         check.choice("data", self.data, DATA)
         check.choice("loss", self.loss, LOSSES)
-        check.choice("kernel", self.kernel, MATMUL_KERNELS)
+        if self.kernel is not None:
+            check.choice("kernel", self.kernel, MATMUL_KERNELS)
+        object.__setattr__(self, "frozen", tuple(self.frozen))
+        unsupported(self._network)
         for name in ("lr", "weight_decay"):
             value = getattr(self, name)
             if check.scalar(name, value, self._network.arithmetic) < 0:
                 raise ValueError(f"{name} is {value}; it must be at least 0")
+
+    @classmethod
+    def of(cls, net: Network, **fields: Any) -> "StepCase":
+        """Return the training steps of a network, as it is now but for its parameters.
+
+        Parameters
+        ----------
+        net : Network
+            For its layers, the frozen ones among them, its arithmetic and its cores. Its
+            parameters are inputs: ``case.inputs(net.parameters())``.
+        **fields
+            The others of the case, or instead of the network's.
+
+        Returns
+        -------
+        StepCase
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for a new case; also if a layer is an InstanceNorm, whose variance no primitive
+            gives.
+        """
+        described = {
+            "input_shape": list(net.input_shape),
+            "layers": [to_json(layer) for layer in net.layers],
+        }
+        own = {"arithmetic": net.arithmetic.name, "cores": net.device.cores, "frozen": net.frozen}
+        return cls(described, **{**own, **fields})
 
     def replace(self, **overrides: Any) -> "StepCase":
         """Return the case with other fields; raise as for a new one."""
@@ -104,30 +147,45 @@ class StepCase:
 
     def to_json(self) -> dict[str, Any]:
         """Return the case as a dictionary of what JSON has; `pyodl.golden.from_json` reads it."""
-        return {"kind": "step", **asdict(self)}
+        return {"kind": "step", **asdict(self), "frozen": list(self.frozen)}
 
     @cached_property
     def _network(self) -> Network:
-        """The model with its initial parameters; never trained."""
-        make = models.MODELS[self.model]
-        return make(arithmetic=self.arithmetic, device=Device("device", self.cores), seed=self.seed)
+        """The network with its initial parameters; never trained."""
+        return self.network()
 
     def network(self) -> Network:
         """Return a new network that `pyodl.train_step` takes the same steps on."""
-        own = self._network
-        chosen = [
-            dataclass_replace(layer, kernel=self.kernel) if isinstance(layer, Weighted) else layer
-            for layer in own.layers
-        ]
-        return Network(
-            *(chosen, own.input_shape),
-            arithmetic=own.arithmetic,
-            device=own.device,
-            seed=self.seed,
-        )
+        device = Device("device", self.cores)
+        how: dict[str, Any] = {
+            "arithmetic": self.arithmetic,
+            "device": device,
+            "seed": self.seed,
+        }
+        if isinstance(self.model, str):
+            net = models.MODELS[self.model](**how)
+        else:
+            own = [from_json(layer) for layer in self.model["layers"]]
+            net = Network(own, self.model["input_shape"], **how)
+        if self.kernel is not None:
+            chosen = [
+                dataclass_replace(layer, kernel=self.kernel)
+                if isinstance(layer, Weighted)
+                else layer
+                for layer in net.layers
+            ]
+            net = Network(chosen, net.input_shape, **how)
+        if self.frozen:
+            net.freeze(*self.frozen)
+        return net
 
-    def inputs(self) -> dict[str, ndarray]:
+    def inputs(self, parameters: Mapping[str, ndarray] | None = None) -> dict[str, ndarray]:
         """Draw the initial parameters, and an input and a target for each step.
+
+        Parameters
+        ----------
+        parameters : mapping of str to ndarray, or None
+            Initial parameters by name, as of `Network.parameters`; None draws them.
 
         Returns
         -------
@@ -138,9 +196,17 @@ class StepCase:
         ------
         ImportError
             If the format is bfloat16 and ml_dtypes is not installed.
+        TypeError, ValueError
+            If a parameter has another dtype or shape, or one is missing.
         """
         net = self._network
-        tensors = {f"initial/parameter/{n}": a.copy() for n, a in net.parameters().items()}
+        own = net.parameters()
+        given = own if parameters is None else dict(parameters)
+        if given.keys() != own.keys():
+            raise ValueError(f"parameters are {sorted(given)}; they must be {sorted(own)}")
+        for name, array in given.items():
+            check.tensor(name, array, net.arithmetic, shape=own[name].shape)
+        tensors = {f"initial/parameter/{name}": given[name].copy() for name in own}
         for step in range(self.steps):
             for name, shape in (("input", net.input_shape), ("target", net.output_shape)):
                 full = f"step{step}/{name}"
