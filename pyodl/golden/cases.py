@@ -106,6 +106,16 @@ class Case:
         """Names of the tensors that `run` returns."""
         return table.get(self.primitive).outputs
 
+    @property
+    def input_names(self) -> frozenset[str]:
+        """Names of the tensors that `inputs` returns."""
+        return frozenset(self.shapes)
+
+    @property
+    def output_names(self) -> frozenset[str]:
+        """Names of the tensors that `run` returns."""
+        return frozenset(self.outputs)
+
     def axes(self, tensor: str, ndim: int) -> tuple[str, ...]:
         """Return the names of a tensor's axes, outermost first: ("co", "ci", "kh", "kw")."""
         return table.axes_of(self.primitive, tensor, ndim, dict(self.parameters))

@@ -339,6 +339,7 @@ def read(directory: str | os.PathLike[str]) -> Vectors:
                 arrays = {name: members[name] for name in members.files}
             case = from_json(manifest["case"])
             tensors = {item["name"]: _tensor(item, arrays) for item in _rows(manifest)}
+            _check_tensors(case, tensors)
         except OSError:
             raise
         except Exception as error:  # whatever readers make of foreign bytes
@@ -365,6 +366,17 @@ def _rows(manifest: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
+def _check_tensors(case: Case | StepCase, tensors: dict[str, Tensor]) -> None:
+    """Check that these are the tensors of the case, in its storage format."""
+    storage = arithmetics.get(case.arithmetic).storage
+    for tensor in tensors.values():
+        if tensor.format != storage:
+            raise ValueError(f"{tensor.name} is {tensor.format.name}, not {storage.name}")
+    given = {name for name, tensor in tensors.items() if tensor.role == "input"}
+    if given != case.input_names or tensors.keys() - given != case.output_names:
+        raise ValueError("the tensors are not the case's")
+
+
 def _tensor(item: dict[str, Any], arrays: dict[str, ndarray]) -> Tensor:
     """Return a tensor whose bits are those that the manifest tells."""
     name, format = item["name"], FORMATS[check.choice("dtype", item["dtype"], FORMATS)]
@@ -377,8 +389,12 @@ def _tensor(item: dict[str, Any], arrays: dict[str, ndarray]) -> Tensor:
             f"{name} has shape {bits.shape} and dtype {bits.dtype}, not {item['shape']} and "
             f"{format.bits_dtype}"
         )
+    if not isinstance(item["layout"], list) or len(item["layout"]) != bits.ndim:
+        raise ValueError(f"the layout of {name} is {item['layout']!r}, not {bits.ndim} axes")
+    if item["step"] is not None and type(item["step"]) is not int:
+        raise ValueError(f"the step of {name} is {item['step']!r}, not a number or null")
     tensor = Tensor(
-        *(name, item["role"], format, tuple(item["layout"]), item["step"]),
+        *(name, item["role"], format, tuple(map(str, item["layout"])), item["step"]),
         bits.astype(format.bits_dtype),
     )
     if tensor.sha256 != item["sha256"]:

@@ -221,6 +221,19 @@ class StepCase:
         steps = (Lowered(net, step, self.loss, rates) for step in range(self.steps))
         return tuple(operation for step in steps for operation in step.operations)
 
+    @cached_property
+    def output_names(self) -> frozenset[str]:
+        """Names of the tensors that `run` returns."""
+        return frozenset(
+            name for operation in self.operations for name in operation.outputs.values()
+        )
+
+    @cached_property
+    def input_names(self) -> frozenset[str]:
+        """Names of the tensors that `inputs` returns."""
+        taken = {name for operation in self.operations for name in operation.inputs.values()}
+        return frozenset(taken) - self.output_names
+
     def axes(self, tensor: str, ndim: int) -> tuple[str, ...]:
         """Return the names of a tensor's axes, outermost first, such as ("co", "h", "w").
 
@@ -259,11 +272,8 @@ class StepCase:
         """
         case = self.replace(**overrides) if overrides else self
         tensors = dict(case.inputs() if inputs is None else inputs)
-        wanted = {name for operation in case.operations for name in operation.inputs.values()} - {
-            name for operation in case.operations for name in operation.outputs.values()
-        }
-        if tensors.keys() != wanted:
-            different = min(tensors.keys() ^ wanted)
+        if tensors.keys() != case.input_names:
+            different = min(tensors.keys() ^ case.input_names)
             raise ValueError(f"inputs must be those of the case; {different} is not, or is missing")
         outputs: dict[str, ndarray] = {}
         for operation in case.operations:
