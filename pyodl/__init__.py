@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from pyodl import arithmetic, datasets, device, fidelity, formats, layers, models, primitives
     from pyodl.arithmetic import Arithmetic
     from pyodl.device import Device
+    from pyodl.device.profile import Profile, profile
+    from pyodl.device.tune import Tuning, tune
     from pyodl.network import Network
     from pyodl.training import History, Progress, evaluate, fit, train_step
 
@@ -20,7 +22,9 @@ __all__ = [
     "Device",
     "History",
     "Network",
+    "Profile",
     "Progress",
+    "Tuning",
     "__version__",
     "arithmetic",
     "datasets",
@@ -32,7 +36,9 @@ __all__ = [
     "layers",
     "models",
     "primitives",
+    "profile",
     "train_step",
+    "tune",
 ]
 
 _MODULES = (
@@ -50,10 +56,14 @@ _HOMES = {
     "Device": "device",
     "History": "training",
     "Network": "network",
+    "Profile": "device.profile",
     "Progress": "training",
+    "Tuning": "device.tune",
     "evaluate": "training",
     "fit": "training",
+    "profile": "device.profile",
     "train_step": "training",
+    "tune": "device.tune",
 }
 
 

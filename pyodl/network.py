@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, astuple
+from dataclasses import asdict, astuple, replace
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,12 @@ from pyodl.arithmetic import Arithmetic
 from pyodl.device import Device
 from pyodl.formats import round_to
 from pyodl.layers import Layer, from_json, to_json
-from pyodl.layers._weights import Weighted
+from pyodl.layers._weights import STEPS, Weighted, with_kernels
 from pyodl.primitives import _check as check
 from pyodl.primitives._tiling import Tile, TileLike, checked
 
 __all__ = ["Network", "Seed", "host_threads"]
 
-STEPS = ("forward", "weight_grad", "input_grad")  # of a layer with weights, which may be tiled
 
 Seed = int | np.random.Generator | None
 
@@ -284,6 +283,31 @@ class Network:
             if found is not None:
                 chosen[layer, step] = found
         self._tiles: dict[tuple[str, str], Tile] = chosen
+        self._compiled = None
+
+    def set_kernels(self, kernels: Mapping[str, Mapping[str, str]]) -> None:
+        """Choose the matmul kernels of layers, step by step; the others keep theirs.
+
+        Kernels may differ in bits; `pyodl.tune` says which do not.
+
+        Parameters
+        ----------
+        kernels : mapping
+            {layer: {step: kernel}}, with the steps "forward", "weight_grad" and "input_grad"; the
+            form of ``pyodl.Tuning.kernels``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If there is no such layer, step or kernel, or the layer has no weights; then nothing is
+            changed.
+        """
+        layers = {node.name: node.layer for node in self._nodes}
+        allowed = [name for name, layer in layers.items() if isinstance(layer, Weighted)]
+        for name, chosen in kernels.items():
+            check.choice("layer", name, allowed)
+            layers[name] = with_kernels(layers[name], chosen)
+        self._nodes = tuple(replace(node, layer=layers[node.name]) for node in self._nodes)
         self._compiled = None
 
     def macs(self) -> dict[str, dict[str, int]]:

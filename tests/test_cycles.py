@@ -161,10 +161,7 @@ kernels = st.sampled_from(MATMUL_KERNELS)
 @settings(max_examples=200)
 @given(kernels, sizes, sizes, sizes, cores, st.booleans())
 def test_cores_share_all_multiply_accumulates(kernel, n, k, m, cores, transposed):
-    nests = [
-        matmul_nest(kernel, n, k, m, cores, core, FP32, transpose_b=transposed)
-        for core in range(cores)
-    ]
+    nests = [matmul_nest(kernel, n, k, m, transposed, cores, core, FP32) for core in range(cores)]
     total = sum(accumulated(nest) for nest in nests)
     # Groups of rows or columns that straddle two blocks are computed by both cores.
     again = 0 if kernel in {"naive", "naive_m", "simd_2x4", "simd_4x8", "unroll_2x1"} else 8
@@ -191,7 +188,7 @@ def test_cores_share_all_rows_of_a_matrix_vector_product(kernel, n, k, cores):
     st.integers(1, 5),
 )
 def test_no_slower_core_is_ever_faster(kernel, n, k, m, form, transposed, latency):
-    nest = matmul_nest(kernel, n, k, m, 8, 0, form, transpose_b=transposed)
+    nest = matmul_nest(kernel, n, k, m, transposed, 8, 0, form)
     base = Core(latency=latency, active=4)
     cycles = count(nest, base).total
     assert cycles >= form.lanes**-1 * accumulated(nest)

@@ -15,11 +15,18 @@ from collections.abc import Sequence
 from types import ModuleType
 
 import pyodl
-from pyodl.cli import bench, export, info, train
+from pyodl.cli import bench, export, info, profile, train, tune
 
 __all__ = ["main"]
 
-_COMMANDS = {"train": train, "bench": bench, "export": export, "info": info}
+_COMMANDS = {
+    "train": train,
+    "profile": profile,
+    "tune": tune,
+    "bench": bench,
+    "export": export,
+    "info": info,
+}
 _DESCRIPTION = (
     "A bit-faithful host model of FP16 on-device training on multi-core microcontrollers."
 )
@@ -28,6 +35,8 @@ examples:
   pyodl train resnet8                      digits in FP16 and, beside it, in FP32
   pyodl train ds_cnn --arithmetic fp16-fma --plot curves.png
   pyodl train resnet8 --freeze stem_conv stack1_conv1 stack1_conv2
+  pyodl profile resnet8 --plot roofline.png         cycles and memory on a device, predicted
+  pyodl tune resnet8 --save plan.json      the fastest kernels and tiles, without changing bits
   pyodl bench --against torch              time training steps beside PyTorch's in FP32
   pyodl export step resnet8 --steps 3 -o vectors    what a firmware must compute, for its tests
   pyodl info                               what this installation can do

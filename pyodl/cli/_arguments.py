@@ -2,6 +2,7 @@
 
 import argparse
 from math import isfinite
+from pathlib import Path
 
 MODELS = ("resnet8", "ds_cnn", "tiny_cnn")
 
@@ -37,3 +38,16 @@ def rate(text: str) -> float:
     if not (value > 0 and isfinite(value)):
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
     return value
+
+
+def output(arguments: argparse.Namespace, name: str) -> Path | None:
+    """Return the path of an option, where a file can be made."""
+    value = getattr(arguments, name)
+    if value is None:
+        return None
+    path = Path(value)
+    if not path.parent.is_dir():
+        raise ValueError(f"--{name} {path}: there is no folder {path.parent}")
+    if path.is_dir():
+        raise ValueError(f"--{name} {path}: it is a folder")
+    return path

@@ -15,6 +15,7 @@ from pyodl import _kernels, bench
 from pyodl import arithmetic as arithmetics
 from pyodl._bench_torch import load_torch
 from pyodl._files import whole_file
+from pyodl.cli._table import Table
 
 __all__ = ["Job", "prepare", "run"]
 
@@ -112,7 +113,7 @@ def _headline(machine: dict[str, Any]) -> str:
 
 def _print_own(job: Job) -> None:
     columns = {"model": "<8", "arithmetic": "<12", "ms/step": ">7", "|": "<15"}
-    table = _Table({**columns, "GMAC/s": ">6", "of peak": ">7", "Python": ">6"})
+    table = Table({**columns, "GMAC/s": ">6", "of peak": ">7", "Python": ">6"})
     for model in job.models:
         for arithmetic in job.arithmetics:
             timing = bench.measure(model, arithmetic, threads=job.threads, steps=job.steps)
@@ -136,7 +137,7 @@ def _print_comparisons(job: Job) -> None:
         "ratio": ">6",
         "|ratio": "<13",
     }
-    table = _Table(columns | peer)
+    table = Table(columns | peer)
     for model in job.models:
         for arithmetic in job.arithmetics:
             for last in (False, True):
@@ -167,7 +168,7 @@ def _print_profile(job: Job, model: str, arithmetic: str) -> None:
     columns = {"layer": "<14"}
     for step in _STEPS:
         columns |= {step: ">11", f"limit|{step}": ">6"}
-    table = _Table(columns)
+    table = Table(columns)
     for layer in dict.fromkeys(row.layer for row in rows):
         cells = {row.step: row for row in rows if row.layer == layer}
         table.row(layer or "(all)", *_cells(cells, rate))
@@ -176,7 +177,7 @@ def _print_profile(job: Job, model: str, arithmetic: str) -> None:
     for row in rows:
         for part, spent in row.parts.items():
             parts[part] = parts.get(part, 0.0) + spent
-    table = _Table({"operation": "<26", "us": ">9", "share": ">6"})
+    table = Table({"operation": "<26", "us": ">9", "share": ">6"})
     for part, spent in sorted(parts.items(), key=lambda item: -item[1]):
         table.row(part, f"{spent * 1e6:.1f}", f"{spent / total:.1%}")
     job.results["profiles"].append(
@@ -203,23 +204,3 @@ def _milliseconds(spread: bench.Spread) -> tuple[str, str]:
         f"{spread.median * 1e3:.3f}",
         f"({spread.lower * 1e3:.2f}-{spread.upper * 1e3:.2f})",
     )
-
-
-class _Table:
-    """Prints rows as they come.
-
-    Parameters
-    ----------
-    columns : dict
-        Alignment and width by head, such as {"model": "<10"}; what follows a "|" in a head is not
-        printed and tells columns of one head apart.
-    """
-
-    def __init__(self, columns: dict[str, str]) -> None:
-        self._formats = list(columns.values())
-        self.row(*(head.partition("|")[0] for head in columns))
-
-    def row(self, *cells: str) -> None:
-        """Print one row."""
-        text = [format(cell, how) for cell, how in zip(cells, self._formats, strict=True)]
-        print("  ".join(text).rstrip(), flush=True)

@@ -19,8 +19,12 @@ from pyodl import datasets, device
 from pyodl._files import whole_file
 from pyodl._progress import ProgressLine
 from pyodl.cli import _curves, _device_defects
+from pyodl.cli._arguments import output
 from pyodl.datasets import Dataset
 from pyodl.device import Device
+from pyodl.device.tune import read_kernels
+from pyodl.layers import Layer
+from pyodl.layers._weights import Weighted
 from pyodl.models import MODELS
 from pyodl.network import Network
 from pyodl.training import History, Progress, fit
@@ -99,7 +103,7 @@ def prepare(arguments: argparse.Namespace) -> Job:
     OSError, ValueError, ImportError
         If the run is not possible; nothing has been written.
     """
-    save, plot, out = (_output(arguments, name) for name in ("save", "plot", "json"))
+    save, plot, out = (output(arguments, name) for name in ("save", "plot", "json"))
     if plot is not None:
         _curves.check(plot)
     model = arguments.model
@@ -107,6 +111,7 @@ def prepare(arguments: argparse.Namespace) -> Job:
         main, settings = _resumed(arguments)
     else:
         main, settings = Run(_network(arguments)), _settings(arguments, _DEFAULTS[model])
+    _use_plan(arguments, main.net)
     train, test = _data(settings.data, main.net)
     if arguments.freeze:
         main.net.freeze(*arguments.freeze)
@@ -117,6 +122,7 @@ def prepare(arguments: argparse.Namespace) -> Job:
     twin = None
     if not arguments.no_fp32 and arguments.resume is None and main.label != "fp32":
         twin = Run(MODELS[model](arithmetic="fp32", device=main.net.device, seed=settings.seed))
+        _use_plan(arguments, twin.net)
         if main.net.frozen:
             twin.net.freeze(*main.net.frozen)
     return Job(
@@ -127,19 +133,6 @@ def prepare(arguments: argparse.Namespace) -> Job:
         plot=plot,
         json=out,
     )
-
-
-def _output(arguments: argparse.Namespace, name: str) -> Path | None:
-    """Return the path of an option, where a file can be made."""
-    value = getattr(arguments, name)
-    if value is None:
-        return None
-    path = Path(value)
-    if not path.parent.is_dir():
-        raise ValueError(f"--{name} {path}: there is no folder {path.parent}")
-    if path.is_dir():
-        raise ValueError(f"--{name} {path}: it is a folder")
-    return path
 
 
 def _settings(arguments: argparse.Namespace, defaults: Settings) -> Settings:
@@ -165,7 +158,9 @@ def _resumed(arguments: argparse.Namespace) -> tuple[Run, Settings]:
     net = Network.load(path)
     notes = net.notes
     try:
-        if notes["model"] != arguments.model or net.layers != MODELS[arguments.model]().layers:
+        if notes["model"] != arguments.model or _unplanned(net) != _unplanned(
+            MODELS[arguments.model]()
+        ):
             raise ValueError(f"{path} is a checkpoint of {notes['model']}, not {arguments.model}")
         settings = Settings(**notes["settings"])
         run = Run(net, notes["images_done"], notes["train_loss"], notes["test_accuracy"])
@@ -183,6 +178,29 @@ def _resumed(arguments: argparse.Namespace) -> tuple[Run, Settings]:
     if arguments.device and replace(_device(arguments), cores=net.device.cores) != net.device:
         raise ValueError(f"--device is {arguments.device}, but {path} has {net.device.name}")
     return run, _settings(arguments, settings)
+
+
+def _use_plan(arguments: argparse.Namespace, net: Network) -> None:
+    """Let a network use the kernels that ``pyodl tune`` chose, if there is a plan."""
+    path = arguments.plan
+    if path is None:
+        return
+    if arguments.resume is not None:
+        raise ValueError(f"--plan {path}: a resumed network keeps the kernels that it began with")
+    kernels, cores = read_kernels(path)
+    if cores != net.device.cores:
+        raise ValueError(
+            f"--plan {path}: it is for {cores} cores, and the device has {net.device.cores}"
+        )
+    try:
+        net.set_kernels(kernels)
+    except ValueError as error:
+        raise ValueError(f"--plan {path} is not for {arguments.model}: {error}") from error
+
+
+def _unplanned(net: Network) -> list[Layer]:
+    """Return the layers of a network, all with the kernel that none was chosen for."""
+    return [replace(n, kernel="naive") if isinstance(n, Weighted) else n for n in net.layers]
 
 
 def _data(spec: str, net: Network) -> tuple[Dataset, Dataset]:

@@ -60,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--seed", type=natural, metavar="N", help="of weights and orders (default: 0)")
     add("--freeze", nargs="+", default=[], metavar="LAYER", help="layers not to train")
+    add("--plan", metavar="FILE", help="use the kernels that pyodl tune --save chose")
     add("--save", metavar="FILE", help="write the network here after each epoch (.npz)")
     add(
         "--resume", metavar="FILE", help="go on with a network that --save wrote; implies --no-fp32"

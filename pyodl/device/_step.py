@@ -129,7 +129,7 @@ class Maker:
             self.step(step, kind, space, operands),
             macs=layer.macs(*self.node.input_shapes),
             matmul=matmul,
-            kernel=layer.kernel if matmul else "",
+            kernel=layer.kernel_of(step) if matmul else "",
             algorithm=algorithm,
         )
 

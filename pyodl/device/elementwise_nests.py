@@ -28,8 +28,8 @@ ELEMENTWISE = {
     "add_bias": Code(loads=1, fp=1, stores=1, load_use=1),
     "relu_forward": Code(loads=1, fp=1, skips=0.5, jumps=0.5, stores=1, load_use=1),
     "relu_backward": Code(loads=2, fp=1, skips=0.5, jumps=0.5, stores=1, load_use=1),
-    "leaky_relu_forward": Code(loads=1, fp=1.5, skips=0.5, jumps=0.5, stores=1, load_use=1),
-    "leaky_relu_backward": Code(loads=2, fp=1.5, skips=0.5, jumps=0.5, stores=1, load_use=1),
+    "leakyrelu_forward": Code(loads=1, fp=1.5, skips=0.5, jumps=0.5, stores=1, load_use=1),
+    "leakyrelu_backward": Code(loads=2, fp=1.5, skips=0.5, jumps=0.5, stores=1, load_use=1),
     "sigmoid_forward": Code(loads=1, fp=2, alu=100, busy=18, stores=1, load_use=1),
     "sigmoid_backward": Code(loads=2, fp=3, stores=1, load_use=1),
     "sgd": Code(loads=2, fma=1, stores=1, load_use=1),
@@ -77,11 +77,10 @@ def average_nest(
     windows: int,
     window: tuple[int, int],
     size: int,
+    backward: bool,
     cores: int,
     core: int,
     form: Form,
-    *,
-    backward: bool,
 ) -> Nest:
     """Return average pooling: so many windows a channel; channels are divided over cores.
 
@@ -105,11 +104,10 @@ def maximum_nest(
     windows: int,
     window: tuple[int, int],
     size: int,
+    backward: bool,
     cores: int,
     core: int,
     form: Form,
-    *,
-    backward: bool,
 ) -> Nest:
     """Return max pooling, as `average_nest`; backward finds the maximum, then adds everywhere."""
     own = block(channels, cores, core)
@@ -145,8 +143,10 @@ def norm_nest(step: str, channels: int, size: int, cores: int, core: int, form: 
     return CALL, Loop(block(channels, cores, core), tuple(body))
 
 
-def loss_nest(size: int) -> Nest:
-    """Return cross-entropy and its gradient, which one core computes: three passes, two of expf."""
+def loss_nest(size: int, cores: int, core: int, form: Form) -> Nest:
+    """Return cross-entropy and its gradient, which core 0 computes: three passes, two of expf."""
+    if core:
+        return (CALL,)
     look = Code(loads=1, fp=2, skips=0.5, jumps=0.5, load_use=1)
     exp = replace(_EXPF, loads=1, fp=3)
     grad = replace(_EXPF, loads=2, fp=4, stores=1)

@@ -202,17 +202,27 @@ def _patch(
 ) -> Loop:
     """Return ``outer`` by ``middle`` register tiles."""
     lanes = tile.lanes(form)
-    body: list[Code | Loop] = [_begin(tile, form, transpose_b=transpose_b)]
-    body.append(Loop(k // lanes, (inner(tile, form, k, m, transpose_b=transpose_b),)))
-    if k % lanes:
-        body.append(Loop(k % lanes, (_left_k(tile, form, transpose_b=transpose_b),)))
-    body.append(_end(tile, form, m, transpose_b=transpose_b))
-    return Loop(outer, (Loop(middle, tuple(body)),))
+    begin, once, left, end = _parts(tile, form, k % lanes, m % lanes, transpose_b)
+    leftover = (Loop(k % lanes, (left,)),) if k % lanes else ()
+    body = (begin, Loop(k // lanes, (once,)), *leftover, end)
+    return Loop(outer, (Loop(middle, body),))
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
+def _parts(
+    tile: RegisterTile, form: Form, odd_k: int, odd_m: int, transpose_b: bool
+) -> tuple[Code, Code, Code, Code]:
+    """Return what is done before k, for every k, for a k that is left over, and after k."""
+    return (
+        _begin(tile, form, transpose_b=transpose_b),
+        inner(tile, form, odd_k, odd_m, transpose_b=transpose_b),
+        _left_k(tile, form, transpose_b=transpose_b),
+        _end(tile, form, odd_m, transpose_b=transpose_b),
+    )
+
+
 def matmul_nest(
-    kernel: str, n: int, k: int, m: int, cores: int, core: int, form: Form, *, transpose_b: bool
+    kernel: str, n: int, k: int, m: int, transpose_b: bool, cores: int, core: int, form: Form
 ) -> Nest:
     """Return what one core runs of a matrix product (N, K) x (K, M).
 
@@ -221,11 +231,11 @@ def matmul_nest(
     kernel : str
         A matmul kernel; the one that it falls back to is taken, see `pyodl.primitives.matmul`.
     n, k, m : int
+    transpose_b : bool
+        Whether B is stored (M, K).
     cores, core : int
         Cores of the cluster, and which of them, from 0.
     form : Form
-    transpose_b : bool
-        Whether B is stored (M, K).
 
     Returns
     -------
@@ -273,7 +283,6 @@ def _by_columns(tile: RegisterTile, n: int, m: int, cores: int, core: int) -> _P
     ]
 
 
-@lru_cache(maxsize=4096)
 def matvec_nest(kernel: str, n: int, k: int, cores: int, core: int, form: Form) -> Nest:
     """Return what one core runs of a matrix-vector product (N, K) x (K,).
 

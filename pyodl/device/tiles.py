@@ -22,7 +22,18 @@ from pyodl.primitives import _check as check
 from pyodl.primitives._orders import MATMUL_KERNELS
 from pyodl.primitives._tiling import Tile
 
-__all__ = ["Buffer", "Piece", "Tile", "TilePlan", "candidates", "fitted", "network_tiles", "plan"]
+__all__ = [
+    "Buffer",
+    "Piece",
+    "Tile",
+    "TilePlan",
+    "candidates",
+    "fitted",
+    "fitting",
+    "largest",
+    "network_tiles",
+    "plan",
+]
 
 Range = tuple[int, int]
 _ORDERS = ("channels", "rows")
@@ -222,9 +233,58 @@ def candidates(
     TypeError, ValueError
         If an argument is not one of these.
     """
+    for tile, outer in fitting(step, device, buffers=buffers, cut_k=cut_k):
+        yield fitted(step, device, tile, outer=outer, buffers=buffers, kernel=kernel)
+
+
+def fitting(
+    step: Step, device: Device, *, buffers: int = 2, cut_k: bool = False
+) -> Iterator[tuple[Tile, str]]:
+    """Yield the tiles of `candidates` with their outermost loops, largest first.
+
+    Parameters
+    ----------
+    step, device, buffers, cut_k
+        See `candidates`.
+
+    Yields
+    ------
+    Tile
+    str
+    """
     for tile, outer in _loops(step, cut_k=cut_k):
         if _l1_bytes(step, tile, outer, buffers) <= device.l1_bytes:
-            yield fitted(step, device, tile, outer=outer, buffers=buffers, kernel=kernel)
+            yield tile, outer
+
+
+def largest(step: Step, device: Device, *, buffers: int = 2) -> Iterator[tuple[Tile, str]]:
+    """Yield the tiles of `fitting` that no other of them contains.
+
+    Parameters
+    ----------
+    step, device, buffers
+        See `candidates`.
+
+    Yields
+    ------
+    Tile
+    str
+    """
+    space = step.space
+    every = space.channels * space.rows <= _SMALL
+    rows = _extents(space.rows, every=every)
+    for outer in _ORDERS:
+        smaller = len(rows)  # sizes before this one are yet to be reached
+        for channels in _extents(space.channels, every=every):
+            before = smaller
+            while smaller and device.l1_bytes >= _l1_bytes(
+                step, Tile(channels, rows[smaller - 1]), outer, buffers
+            ):
+                smaller -= 1
+            if smaller < before:
+                yield Tile(channels, rows[smaller]), outer
+            if not smaller:
+                break
 
 
 def _loops(step: Step, *, cut_k: bool) -> Iterator[tuple[Tile, str]]:

@@ -47,14 +47,14 @@ class _Plain:
 
     family = ""
 
-    def how(self, site: _Site) -> dict[str, Any]:
-        """Return the parameters of all steps."""
+    def how(self, site: _Site, step: str) -> dict[str, Any]:
+        """Return the parameters of a step: "forward", "weight_grad" or "input_grad"."""
         return {}
 
     def forward(self, site: _Site) -> list[_Call]:
         """Return the calls that compute the output."""
         inputs = {"x": site.x}
-        return [_Call(f"{self.family}_forward", inputs, self.how(site), site.output[0])]
+        return [_Call(f"{self.family}_forward", inputs, self.how(site, "forward"), site.output[0])]
 
     def parameter_grads(self, site: _Site, dy: Tensor) -> dict[str, _Call]:
         """Return the call for the gradient of each parameter."""
@@ -62,7 +62,9 @@ class _Plain:
 
     def input_grad(self, site: _Site, dy: Tensor) -> _Call | None:
         """Return the call for an input's gradient; None passes ``dy`` on."""
-        return _Call(f"{self.family}_backward", {"x": site.x, "dy": dy}, self.how(site))
+        return _Call(
+            f"{self.family}_backward", {"x": site.x, "dy": dy}, self.how(site, "input_grad")
+        )
 
 
 class _ReLU(_Plain):
@@ -72,7 +74,7 @@ class _ReLU(_Plain):
 class _LeakyReLU(_Plain):
     family = "leaky_relu"
 
-    def how(self, site: _Site) -> dict[str, Any]:
+    def how(self, site: _Site, step: str) -> dict[str, Any]:
         return {"slope": site.layer.slope}
 
 
@@ -103,7 +105,7 @@ class _Flatten(_Plain):
 class _MaxPool(_Plain):
     family = "max_pool"
 
-    def how(self, site: _Site) -> dict[str, Any]:
+    def how(self, site: _Site, step: str) -> dict[str, Any]:
         kernel, stride = site.layer.windows(site.x[1])
         return {"kernel_size": kernel, "stride": stride}
 
@@ -112,7 +114,7 @@ class _AvgPool(_MaxPool):
     family = "avg_pool"
 
     def input_grad(self, site: _Site, dy: Tensor) -> _Call:
-        how = {"input_size": site.x[1][1:], **self.how(site)}
+        how = {"input_size": site.x[1][1:], **self.how(site, "input_grad")}
         return _Call("avg_pool_backward", {"dy": dy}, how)
 
 
@@ -121,18 +123,19 @@ class _Linear(_Plain):
     adds_bias = True  # in the forward primitive
     bias_grad = "linear_bias_grad"
 
-    def how(self, site: _Site) -> dict[str, Any]:
-        return {"kernel": site.layer.kernel}
+    def how(self, site: _Site, step: str) -> dict[str, Any]:
+        return {"kernel": site.layer.kernel_of(step)}
 
     def forward(self, site: _Site) -> list[_Call]:
         inputs, name = {"x": site.x, "w": site.parameters["weight"]}, f"{self.family}_forward"
+        how = self.how(site, "forward")
         if "bias" not in site.parameters:
-            return [_Call(name, inputs, self.how(site), site.output[0])]
+            return [_Call(name, inputs, how, site.output[0])]
         bias = site.parameters["bias"]
         if self.adds_bias:
-            return [_Call(name, {**inputs, "bias": bias}, self.how(site), site.output[0])]
+            return [_Call(name, {**inputs, "bias": bias}, how, site.output[0])]
         return [
-            _Call(name, inputs, self.how(site), site.product[0]),
+            _Call(name, inputs, how, site.product[0]),
             _Call("add_bias", {"x": site.product, "bias": bias}, {}, site.output[0]),
         ]
 
@@ -145,7 +148,7 @@ class _Linear(_Plain):
         return {}
 
     def parameter_grads(self, site: _Site, dy: Tensor) -> dict[str, _Call]:
-        how = {**self.weight_grad_only(site), **self.how(site)}
+        how = {**self.weight_grad_only(site), **self.how(site, "weight_grad")}
         calls = {"weight": _Call(f"{self.family}_weight_grad", {"x": site.x, "dy": dy}, how)}
         if "bias" in site.parameters:
             calls["bias"] = _Call(self.bias_grad, {"dy": dy}, {})
@@ -153,7 +156,7 @@ class _Linear(_Plain):
 
     def input_grad(self, site: _Site, dy: Tensor) -> _Call:
         inputs = {"w": site.parameters["weight"], "dy": dy}
-        how = {**self.input_grad_only(site), **self.how(site)}
+        how = {**self.input_grad_only(site), **self.how(site, "input_grad")}
         return _Call(f"{self.family}_input_grad", inputs, how)
 
 
@@ -166,7 +169,7 @@ class _Pointwise(_Linear):
 class _Depthwise(_Pointwise):
     family = "depthwise"
 
-    def how(self, site: _Site) -> dict[str, Any]:
+    def how(self, site: _Site, step: str) -> dict[str, Any]:
         geometry = site.layer.geometry(site.x[1])
         return {"stride": geometry.stride, "padding": geometry.padding}
 
@@ -181,9 +184,10 @@ class _Conv2D(_Depthwise):
     family = "conv2d"
     adds_bias = True
 
-    def how(self, site: _Site) -> dict[str, Any]:
+    def how(self, site: _Site, step: str) -> dict[str, Any]:
         layer = site.layer
-        return {**super().how(site), "algorithm": layer.algorithm, "kernel": layer.kernel}
+        kernel = layer.kernel_of(step)
+        return {**super().how(site, step), "algorithm": layer.algorithm, "kernel": kernel}
 
 
 _KINDS: dict[type[layers.Layer], _Plain] = {

@@ -1,6 +1,7 @@
 """What all layers with a weight and a bias share."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from pyodl.primitives._orders import MATMUL_KERNELS
 from pyodl.primitives._staging import Stager
 from pyodl.primitives.elementwise import bind_add_bias
 
-__all__ = ["Weighted"]
+__all__ = ["STEPS", "Weighted", "with_kernels"]
+
+STEPS = ("forward", "weight_grad", "input_grad")  # those that may have a matmul
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,24 +26,42 @@ class Weighted(Layer):
     Parameters
     ----------
     bias : bool
-    kernel : str
-        Matmul kernel of all steps, see `pyodl.primitives.matmul`.
+    kernel : str or (str, str, str)
+        Matmul kernel of all steps, see `pyodl.primitives.matmul`; or those of forward, weight
+        gradient and input gradient.
     gain : float
         Scale of the initial weights, in units of 1/sqrt(fan-in); sqrt(2) keeps the scale of
         signals through ReLUs. Biases begin at zero.
     """
 
     bias: bool = True
-    kernel: str = "naive"
+    kernel: str | tuple[str, str, str] = "naive"
     gain: float = 2**0.5
 
     def check(self) -> None:
         check.flag("bias", self.bias)
-        check.choice("kernel", self.kernel, MATMUL_KERNELS)
+        self._check_kernel()
         if not isinstance(self.gain, int | float):
             raise TypeError(f"gain must be a number, not {type(self.gain).__name__}")
         if not 0 <= self.gain < float("inf"):
             raise ValueError(f"gain is {self.gain}; it must be at least 0 and finite")
+
+    def _check_kernel(self) -> None:
+        if isinstance(self.kernel, str):
+            check.choice("kernel", self.kernel, MATMUL_KERNELS)
+            return
+        if not isinstance(self.kernel, tuple):
+            raise TypeError(f"kernel must be a string or three, not {type(self.kernel).__name__}")
+        if len(self.kernel) != len(STEPS):
+            raise ValueError(f"kernel has {len(self.kernel)} names; it must have one or three")
+        for step, kernel in zip(STEPS, self.kernel, strict=True):
+            check.choice(f"kernel of {step}", kernel, MATMUL_KERNELS)
+        if len(set(self.kernel)) == 1:
+            self._set(kernel=self.kernel[0])
+
+    def kernel_of(self, step: str) -> str:
+        """Return the matmul kernel of one of `STEPS`."""
+        return self.kernel if isinstance(self.kernel, str) else self.kernel[STEPS.index(step)]
 
     def weight_shape(self, shape: Shape) -> Shape:
         """Return the shape of the weight for an input of ``shape``; output channels first."""
@@ -53,7 +74,7 @@ class Weighted(Layer):
         """Return what the binding of a step's matrix product takes besides its arrays."""
         return {
             "arithmetic": site.arithmetic,
-            "kernel": self.kernel,
+            "kernel": self.kernel_of(step),
             "cores": site.cores,
             "stager": site.workspace,
             "tile": site.tiles.get(step),
@@ -105,3 +126,12 @@ class Weighted(Layer):
 
     def input_grads(self, site: Site, dy: ndarray, grads: tuple[ndarray, ...]) -> list[Operation]:
         return self.bind_input_grad(site, site.parameters["weight"], dy, grads[0])
+
+
+def with_kernels(layer: Layer, kernels: Mapping[str, str]) -> Layer:
+    """Return a layer with weights and the given matmul kernels of `STEPS`; the others stay."""
+    for step in kernels:
+        check.choice(f"step of {layer.name}", step, STEPS)
+    assert isinstance(layer, Weighted)  # noqa: S101 - for the type checker
+    forward, weight_grad, input_grad = (kernels.get(s, layer.kernel_of(s)) for s in STEPS)
+    return replace(layer, kernel=(forward, weight_grad, input_grad))

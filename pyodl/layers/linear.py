@@ -26,8 +26,9 @@ class Linear(Weighted):
     ----------
     out_features : int
     bias : bool
-    kernel : str
-        Matmul kernel of all steps, see `pyodl.primitives.matmul`.
+    kernel : str or (str, str, str)
+        Matmul kernel of all steps, see `pyodl.primitives.matmul`; or those of forward, weight
+        gradient and input gradient.
     gain : float
         Scale of the initial weights, in units of 1/sqrt(fan-in); the default sqrt(2) keeps the
         scale of signals through ReLUs. Biases begin at zero.

@@ -40,20 +40,30 @@ class BoundConvolution:
     conv : Convolution
     arithmetic : Arithmetic
     algorithm : {"im2row", "direct"}
-    kernel : str
-        Matmul kernel, for im2row.
+    kernel : str or (str, str, str)
+        Matmul kernel, for im2row; or those of forward, weight gradient and input gradient.
     cores : int
         Cores of the device.
     """
 
     def __init__(
-        self, conv: Convolution, arithmetic: Arithmetic, *, algorithm: str, kernel: str, cores: int
+        self,
+        conv: Convolution,
+        arithmetic: Arithmetic,
+        *,
+        algorithm: str,
+        kernel: str | tuple[str, str, str],
+        cores: int,
     ) -> None:
         self.conv = conv
         self.arithmetic = arithmetic
         self._stager = Stager(arithmetic, cores)
-        self._direct = algorithm == "direct"
-        self._key = (conv, algorithm, kernel, cores)
+        self._algorithm = algorithm
+        self._kernels = (kernel,) * 3 if isinstance(kernel, str) else kernel
+        self._cores = cores
+
+    def _key(self, step: int) -> tuple[Convolution, str, str, int]:
+        return self.conv, self._algorithm, self._kernels[step], self._cores
 
     def forward(
         self, x: ndarray, w: ndarray, out: ndarray, tile: Tile | None = None
@@ -66,7 +76,7 @@ class BoundConvolution:
         else:
             weights, widen = self._stager.transposed(w, self.conv.out_channels)
             operands = (image, weights)
-        plans = forward_tiles(*self._key, tile)
+        plans = forward_tiles(*self._key(0), tile)
         flag, check = self._nonfinite(w, plans[0])
         return [
             *(*operations, *widen, *check),
@@ -84,7 +94,7 @@ class BoundConvolution:
         else:
             gradient, widen = self._stager.flat(dy)
             operands = (gradient, image)
-        plans = weight_grad_tiles(*self._key, tile)
+        plans = weight_grad_tiles(*self._key(1), tile)
         flag, check = self._nonfinite(dy, plans[0])
         return [
             *(*operations, *widen, *check),
@@ -99,9 +109,9 @@ class BoundConvolution:
         self, w: ndarray, dy: ndarray, dx: ndarray, tile: Tile | None = None
     ) -> list[Operation]:
         """``dx`` = gradient of the input."""
-        if self._direct:
+        if self._algorithm == "direct":
             return self._input_grad_by_phases(w, dy, dx, tile)
-        whole = input_grad_tiles(self.conv, *self._key[2:], tile)
+        whole = input_grad_tiles(self.conv, *self._key(2)[2:], tile)
         orders = {region.order for plan in whole for region in plan.regions}
         in_parts = tile is not None and tile.k is not None
         if max(self.conv.stride) == 1 or orders != {Order.SEQUENTIAL} or in_parts:
