@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pyodl import golden
+from pyodl import golden, primitives
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,29 @@ def _padding():
 
 
 CALLS = {"LEFTOVER": _leftover, "UNFUSED": _unfused, "PADDING": _padding, "CORES": _cores}
+
+
+def explained(defect, case, inputs):
+    """What the host computes if a call has the defect."""
+    if defect == "UNFUSED":
+        return case.run(inputs, arithmetic="fp16-muladd")
+    if defect == "CORES":
+        return case.run(inputs, cores=case.cores + 1)
+    if defect == "PADDING":
+        up, down, left, right = case.parameters["padding"]
+        return case.run(inputs, padding=(down, up, right, left))
+    a, b = inputs["a"], inputs["b"]  # even k and the last in lane 0, odd k in lane 1
+    lanes = [
+        primitives.matmul(
+            *(np.ascontiguousarray(x[:, first::2]) for x in (a, b)),
+            transpose_b=True,
+            kernel="naive_m",
+            arithmetic=case.arithmetic,
+        )
+        for first in (0, 1)
+    ]
+    return {"c": primitives.add(*lanes, arithmetic=case.arithmetic)}
+
 
 _FUSED = {"arithmetic": "fp16-fma", "seed": 11}
 STEPS = {  # the steps, and the first tensor that the defect reaches
