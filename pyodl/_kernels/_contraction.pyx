@@ -12,7 +12,8 @@ from pyodl._kernels._capsule cimport kernel_capsule
 from pyodl._kernels._tile cimport (
     LEFT_OUT, MAX_LANES, MAX_REGISTERS, MAX_ROWS, MULTIPLIED, PYODL_LANES, PYODL_SHAPES,
     SKIPPED_IN_B, Contraction, Rows, Segment, compute_tile, in_doubt, may_reach_negative_zero,
-    pyodl_shapes, raise_flag, rounding_begin, rounding_restore, store_rows, sum_without_padding,
+    pyodl_shapes, raise_flag, rounding_begin, rounding_ordinary, rounding_restore, store_rows,
+    sum_without_padding,
 )
 from pyodl._kernels._team cimport over_parts
 from pyodl._kernels._types cimport Arguments, float_bits, load_value, storage_format
@@ -109,12 +110,16 @@ cdef void store_tile(const Arguments *args, const Tile *tile, const float *value
 
 
 cdef void load_starts(const Arguments *args, const Tile *tile, float *starts) noexcept nogil:
-    """Load what the outputs of a tile hold: the stored sums of an earlier part of K."""
+    """Load what the outputs of a tile hold: the stored sums of an earlier part of K.
+
+    In the ordinary rounding mode: widening a half subtracts, and rounding down makes -0 of +0.
+    """
     cdef const int32_t *out_rows = <const int32_t *>args.arrays[5] + tile.first_row
     cdef const Register *registers = <const Register *>args.arrays[6] + tile.first_register
     cdef const Segment *segments
     cdef int format = storage_format(args.arithmetic)
     cdef int64_t i, j, s, lane
+    cdef unsigned mode = rounding_ordinary()
     for i in range(tile.rows):
         for j in range(width(tile)):
             segments = <const Segment *>args.arrays[7] + registers[j].first_segment
@@ -123,6 +128,7 @@ cdef void load_starts(const Arguments *args, const Tile *tile, float *starts) no
                     starts[(i * width(tile) + j) * PYODL_LANES + segments[s].lane + lane] = (
                         load_value(format, args.arrays[10],
                                    out_rows[i] + segments[s].out + lane * args.sizes[3]))
+    rounding_restore(mode)
 
 
 cdef int32_t run_tile(

@@ -22,6 +22,7 @@ cdef extern from "include/tile.h" nogil:
         const int32_t *b_k
         int64_t depth
     unsigned rounding_begin(int) noexcept
+    unsigned rounding_ordinary() noexcept
     void rounding_restore(unsigned) noexcept
     void raise_flag(int32_t *) noexcept
     void compute_tile(

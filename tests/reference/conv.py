@@ -14,7 +14,7 @@ from .layout import (
     pair,
     spread,
 )
-from .reduce import matmul_values, total
+from .reduce import matmul_values, part_of, total
 
 
 def reach(size, out, tap, stride, before):
@@ -44,13 +44,15 @@ def _output_shape(h, w, kh, kw, stride, padding):
     return output_size(h, kh, stride, up, down), output_size(w, kw, stride, left, right)
 
 
-def _direct_forward(ar, x, w, stride, padding):
+def _direct_forward(ar, x, w, stride, padding, tile=None):
     (cin, h, wd), (cout, _, kh, kw), (up, _, left, _) = x.shape, w.shape, padding
     ho, wo = _output_shape(h, wd, kh, kw, stride, padding)
-    acc = np.zeros((cout, ho, wo))
+    acc, part = np.zeros((cout, ho, wo)), part_of(tile, cin * kh * kw)
     for c in range(cin):
         for i in range(kh):
             for j in range(kw):
+                if ((c * kh + i) * kw + j) % part == 0:
+                    acc = ar.stored(acc)
                 (oy, iy), (ox, ix) = reach(h, ho, i, stride, up), reach(wd, wo, j, stride, left)
                 at = np.ix_(range(cout), oy, ox)
                 tap = x[c][np.ix_(iy, ix)]
@@ -58,12 +60,14 @@ def _direct_forward(ar, x, w, stride, padding):
     return acc
 
 
-def _direct_weight_grad(ar, x, dy, kernel, stride, padding):
+def _direct_weight_grad(ar, x, dy, kernel, stride, padding, tile=None):
     (cin, h, wd), (cout, ho, wo) = x.shape, dy.shape
     (kh, kw), (up, _, left, _) = kernel, padding
-    acc = np.zeros((cout, cin, kh, kw))
+    acc, part = np.zeros((cout, cin, kh, kw)), part_of(tile, ho * wo)
     for i in range(ho):
         for j in range(wo):
+            if (i * wo + j) % part == 0:
+                acc = ar.stored(acc)
             ty, iy = taps_inside(h, kh, i, stride, up)
             tx, ix = taps_inside(wd, kw, j, stride, left)
             at = np.ix_(range(cout), range(cin), ty, tx)
@@ -72,13 +76,15 @@ def _direct_weight_grad(ar, x, dy, kernel, stride, padding):
     return acc
 
 
-def _direct_input_grad(ar, w, dy, size, stride, padding):
+def _direct_input_grad(ar, w, dy, size, stride, padding, tile=None):
     (cout, cin, kh, kw), (up, _, left, _) = w.shape, padding
     _, ho, wo = dy.shape
     ordinary = ar.wide or (stride == 1 and not any(padding))
     step = _step if ordinary else _float_step
-    acc = np.zeros((cin, *size))
+    acc, part = np.zeros((cin, *size)), part_of(tile, cout * kh * kw)
     for c in range(cout):
+        if c * kh * kw % part == 0:
+            acc = ar.stored(acc)
         for i in reversed(range(kh)):
             for j in reversed(range(kw)):
                 oy, iy = reach(size[0], ho, i, stride, up)
@@ -111,12 +117,13 @@ def conv2d_forward(
     arithmetic="fp16-fp32acc",
     cores=8,
     num_threads=None,
+    tile=None,
 ):
     ar, padding = ARITHMETICS[arithmetic], four(padding)
     x, w = ar.load(x), ar.load(w)
     if algorithm == "direct":
         x, w = _channels_first(x, layout), _channels_first(w, layout)
-        y = _as_laid_out(_direct_forward(ar, x, w, stride, padding), layout)
+        y = _as_laid_out(_direct_forward(ar, x, w, stride, padding, tile), layout)
     else:
         size = w.shape[2:] if layout == "CHW" else w.shape[1:3]
         rows = im2row(x, size, stride=stride, padding=padding, layout=layout)
@@ -124,9 +131,9 @@ def conv2d_forward(
         sizes = x.shape[1:] if layout == "CHW" else x.shape[:2]
         ho, wo = _output_shape(*sizes, *size, stride, padding)
         if layout == "CHW":
-            y = matmul_values(ar, flat, rows, True, kernel, cores).reshape(-1, ho, wo)
+            y = matmul_values(ar, flat, rows, True, kernel, cores, tile).reshape(-1, ho, wo)
         else:
-            y = matmul_values(ar, rows, flat, True, kernel, cores).reshape(ho, wo, -1)
+            y = matmul_values(ar, rows, flat, True, kernel, cores, tile).reshape(ho, wo, -1)
     y = ar.stored(y)
     if bias is not None:
         b = ar.load(bias)
@@ -147,20 +154,23 @@ def conv2d_weight_grad(
     arithmetic="fp16-fp32acc",
     cores=8,
     num_threads=None,
+    tile=None,
 ):
     ar, padding, size = ARITHMETICS[arithmetic], four(padding), pair(kernel_size)
     x, dy = ar.load(x), ar.load(dy)
     if algorithm == "direct":
         x, dy = _channels_first(x, layout), _channels_first(dy, layout)
-        dw = _direct_weight_grad(ar, x, dy, size, stride, padding)
+        dw = _direct_weight_grad(ar, x, dy, size, stride, padding, tile)
         return ar.store(_as_laid_out(dw, layout))
     geometry = {"stride": stride, "padding": padding, "layout": layout}
     if layout == "CHW":
         rows = im2row(x, size, **geometry)
-        dw = matmul_values(ar, dy.reshape(len(dy), -1), rows, False, kernel, cores)
+        dw = matmul_values(ar, dy.reshape(len(dy), -1), rows, False, kernel, cores, tile)
         return ar.store(dw.reshape(len(dy), len(x), *size))
     columns = im2col(x, size, **geometry)
-    dw = matmul_values(ar, hwc_to_chw(dy).reshape(dy.shape[2], -1), columns, True, kernel, cores)
+    dw = matmul_values(
+        ar, hwc_to_chw(dy).reshape(dy.shape[2], -1), columns, True, kernel, cores, tile
+    )
     return ar.store(dw.reshape(dy.shape[2], *size, x.shape[2]))
 
 
@@ -186,12 +196,13 @@ def conv2d_input_grad(
     arithmetic="fp16-fp32acc",
     cores=8,
     num_threads=None,
+    tile=None,
 ):
     ar, padding, size = ARITHMETICS[arithmetic], four(padding), pair(input_size)
     w, dy = ar.load(w), ar.load(dy)
     if algorithm == "direct":
         w, dy = _channels_first(w, layout), _channels_first(dy, layout)
-        dx = _direct_input_grad(ar, w, dy, size, stride, padding)
+        dx = _direct_input_grad(ar, w, dy, size, stride, padding, tile)
         return ar.store(_as_laid_out(dx, layout))
     k = w.shape[2:] if layout == "CHW" else w.shape[1:3]
     wide = spread(dy if layout == "CHW" else hwc_to_chw(dy), k, size, stride, padding)
@@ -199,13 +210,15 @@ def conv2d_input_grad(
     turned = turned.reshape(len(turned), -1)
     if layout == "CHW":
         rows = im2row(wide, k, layout="CHW")
-        return ar.store(matmul_values(ar, turned, rows, True, kernel, cores).reshape(-1, *size))
+        return ar.store(
+            matmul_values(ar, turned, rows, True, kernel, cores, tile).reshape(-1, *size)
+        )
     rows = im2row(chw_to_hwc(wide), k, layout="HWC")
-    return ar.store(matmul_values(ar, rows, turned, True, kernel, cores).reshape(*size, -1))
+    return ar.store(matmul_values(ar, rows, turned, True, kernel, cores, tile).reshape(*size, -1))
 
 
 def depthwise_forward(
-    x, w, *, stride=1, padding=0, arithmetic="fp16-fp32acc", cores=8, num_threads=None
+    x, w, *, stride=1, padding=0, arithmetic="fp16-fp32acc", cores=8, num_threads=None, tile=None
 ):
     ar, padding = ARITHMETICS[arithmetic], four(padding)
     x, w = ar.load(x), ar.load(w)
@@ -217,7 +230,16 @@ def depthwise_forward(
 
 
 def depthwise_weight_grad(
-    x, dy, kernel_size, *, stride=1, padding=0, arithmetic="fp16-fp32acc", cores=8, num_threads=None
+    x,
+    dy,
+    kernel_size,
+    *,
+    stride=1,
+    padding=0,
+    arithmetic="fp16-fp32acc",
+    cores=8,
+    num_threads=None,
+    tile=None,
 ):
     ar, padding, size = ARITHMETICS[arithmetic], four(padding), pair(kernel_size)
     x, dy = ar.load(x), ar.load(dy)
@@ -229,7 +251,16 @@ def depthwise_weight_grad(
 
 
 def depthwise_input_grad(
-    w, dy, input_size, *, stride=1, padding=0, arithmetic="fp16-fp32acc", cores=8, num_threads=None
+    w,
+    dy,
+    input_size,
+    *,
+    stride=1,
+    padding=0,
+    arithmetic="fp16-fp32acc",
+    cores=8,
+    num_threads=None,
+    tile=None,
 ):
     """Ordinary steps whatever the stride and padding: no float step is recorded here."""
     ar, padding, size = ARITHMETICS[arithmetic], four(padding), pair(input_size)

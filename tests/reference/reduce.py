@@ -31,17 +31,20 @@ def maximum(values, start):
     return largest
 
 
-def reduce_in(order, ar, left, right, shape):
-    """Sum left[k] * right[k] over k in one of the four orders; the arrays broadcast to `shape`."""
+def reduce_in(order, ar, left, right, shape, start=0.0):
+    """Sum left[k] * right[k] over k in one of the four orders; the arrays broadcast to `shape`.
+
+    The accumulator, or that of lane 0, starts from `start`.
+    """
     n = len(left)
     pairs = list(zip(left, right, strict=True))
     if order == PRODUCT:
         return np.broadcast_to(ar.mul(left[0], right[0]), shape)
     if order == SEQUENTIAL:
-        return chain(ar, pairs, shape)
+        return chain(ar, pairs, shape, start)
     even, last = n & ~1, pairs[n & ~1 :]
     lane0 = pairs[0:even:2] + (last if order == LANES_INTO_0 else [])
-    lanes = ar.add(chain(ar, lane0, shape), chain(ar, pairs[1:even:2], shape))
+    lanes = ar.add(chain(ar, lane0, shape, start), chain(ar, pairs[1:even:2], shape))
     if order == LANES_INTO_0:
         return lanes
     # The last product of an odd K is rounded in an accumulator of its own, and that is added to +0:
@@ -114,25 +117,46 @@ def orders(kernel, n, k, m, transpose_b, cores):
     return result
 
 
-def matmul_values(ar, a, b, transpose_b, kernel, cores):
-    """C = A x B on float64 values; the result is in the accumulator format, not yet stored."""
+def part_of(tile, k):
+    """Terms of K in one tile: all of them unless the tile says less."""
+    return k if tile is None or len(tile) < 3 or tile[2] is None else min(tile[2], k)
+
+
+def matmul_values(ar, a, b, transpose_b, kernel, cores, tile=None):
+    """C = A x B on float64 values; the result is in the accumulator format, not yet stored.
+
+    A tile changes nothing but where it cuts K: then every part is stored, and read again as the
+    start of the next. An output keeps the order that it has with the whole K; lanes are counted
+    from the beginning of a part.
+    """
     n, k = a.shape
     m = b.shape[0] if transpose_b else b.shape[1]
     left = a.T[:, :, None]
     right = (b.T if transpose_b else b)[:, None, :]
     which = orders(kernel, n, k, m, transpose_b, cores)
-    result = np.empty((n, m))
-    for order in set(which.flat):
-        chosen = which == order
-        result[chosen] = reduce_in(order, ar, left, right, (n, m))[chosen]
+    result, part = np.zeros((n, m)), part_of(tile, k)
+    for first in range(0, k, part):
+        start = ar.stored(result)
+        terms = left[first : first + part], right[first : first + part]
+        for order in set(which.flat):
+            chosen = which == order
+            result[chosen] = reduce_in(order, ar, *terms, (n, m), start)[chosen]
     return result
 
 
 def matmul(
-    a, b, *, transpose_b=False, kernel="naive", arithmetic="fp16-fp32acc", cores=8, num_threads=None
+    a,
+    b,
+    *,
+    transpose_b=False,
+    kernel="naive",
+    arithmetic="fp16-fp32acc",
+    cores=8,
+    num_threads=None,
+    tile=None,
 ):
     ar = ARITHMETICS[arithmetic]
-    return ar.store(matmul_values(ar, ar.load(a), ar.load(b), transpose_b, kernel, cores))
+    return ar.store(matmul_values(ar, ar.load(a), ar.load(b), transpose_b, kernel, cores, tile))
 
 
 def blocks(size, cores):
