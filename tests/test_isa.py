@@ -7,6 +7,7 @@ A build is chosen when pyodl is imported, so each one runs in a process of its o
 import functools
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -114,3 +115,12 @@ def test_digests_run_every_kernel(monkeypatch):
     # Tested build by build in test_transcendental; and the loop that measures the processor's peak.
     elsewhere = {"exp_float", "log_float", "fast_exp_float", "fma_peak"}
     assert _kernels.KERNELS.keys() - asked.keys_asked == elsewhere
+
+
+def test_sources_without_kernels_say_so(tmp_path):
+    package = pathlib.Path(pyodl.__file__).parent
+    shutil.copytree(package, tmp_path / "pyodl", ignore=shutil.ignore_patterns("*.so"))
+    code = "import pyodl.primitives"
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 1
+    assert "pip install --editable ." in run.stderr.splitlines()[-1]

@@ -27,14 +27,20 @@ from typing import Any
 
 from numpy import ndarray
 
-from pyodl._kernels._operation import (
-    Operation,
-    Program,
-    has_openmp,
-    processors,
-    set_parallel_work,
-    x86_level,
-)
+try:
+    from pyodl._kernels._operation import (
+        Operation,
+        Program,
+        has_openmp,
+        processors,
+        set_parallel_work,
+        x86_level,
+    )
+except ModuleNotFoundError as error:
+    raise ImportError(
+        f"{Path(__file__).parent} has no kernels built for this Python: to use an installed pyodl "
+        "leave the folder of its sources, or build them there with: pip install --editable ."
+    ) from error
 
 __all__ = [
     "ISA",
