@@ -223,6 +223,28 @@ def test_dask_s_local_cluster_finds_the_same():
         assert pyodl.tune(net, executor=executor) == pyodl.tune(net)
 
 
+def test_fp16_gains_what_the_loops_say():
+    """The left column of docs/device.md: no tiles, and a DMA that costs nothing."""
+    fast = {"dma_bytes_per_cycle": 1024, "dma_setup_cycles": 0}
+    roomy = replace(PULP, name="roomy", l1_bytes=2**31 - 1, **fast)
+    found = pyodl.profile(models.resnet8(arithmetic="fp16-fma"), roomy)
+    gains = {}
+    for step in ("forward", "weight_grad", "input_grad"):
+        pairs = [
+            (slow.cycles, quick.cycles)
+            for slow, quick in zip(found.fp32.rows, found.rows, strict=True)
+            if (quick.kind, quick.step) == ("conv2d", step)
+        ]
+        single = [slow / quick for slow, quick in pairs]
+        slow, quick = (sum(cycles) for cycles in zip(*pairs, strict=True))
+        gains[step] = tuple(round(gain, 2) for gain in (slow / quick, min(single), max(single)))
+    assert gains == {
+        "forward": (1.67, 1.31, 1.85),
+        "weight_grad": (1.46, 1.27, 1.53),
+        "input_grad": (1.55, 1.32, 1.73),
+    }
+
+
 def test_no_executor_is_refused():
     with pytest.raises(TypeError, match=r"executor must be a .*\.Executor, not int"):
         pyodl.tune(tiny(), executor=4)

@@ -31,16 +31,18 @@ def write(path: Path, name: str, found: Profile) -> None:
 
     figure = Figure(figsize=(8.0, 5.0), dpi=160, layout="constrained", facecolor="white")
     axes = figure.subplots()
-    rows = [row for row in found.rows if row.macs]
+    profiles = [profile for profile in (found, found.fp32) if profile is not None]
+    rows = [row for profile in profiles for row in profile.rows if row.macs]
     intensity = np.array([row.macs / row.dma_bytes for row in rows])
     ends = np.array([min(intensity.min(), 0.5) / 2, intensity.max() * 2])
-    for profile in (found, found.fp32):
-        if profile is not None:
-            _roof(axes, profile, ends, main=profile is found)
+    for profile in profiles:
+        _roof(axes, profile, ends, main=profile is found)
     for step, (label, marker, colour) in _STEPS.items():
-        for profile in (found.fp32, found):
+        for profile in reversed(profiles):
             _points(axes, profile, step, label, marker, colour, main=profile is found)
     axes.set(xscale="log", yscale="log", xlim=tuple(ends))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
     axes.set_xlabel("multiply-accumulates per byte between L2 and L1", color=_INK)
     axes.set_ylabel("multiply-accumulates per cycle", color=_INK)
     axes.grid(which="major", color="#e4e7ea", linewidth=0.8)
@@ -64,9 +66,10 @@ def _roof(axes: Any, found: Profile, ends: np.ndarray, *, main: bool) -> None:
     """Draw what the DMA's bandwidth and the cores' multiply-accumulates allow."""
     device = found.device
     chosen = arithmetics.get(found.arithmetic)
-    # Lanes are added in the accumulator's format: SIMD only where that is the storage's.
-    lanes = device.lanes(chosen.accumulator)
-    peak = device.cores * lanes / device.fpu_shared_by
+    # Lanes are added in the accumulator's format: SIMD only where that is the storage's. A product
+    # that is rounded on its own is one more instruction.
+    each = device.lanes(chosen.accumulator) / (1 if chosen.fused else 2)
+    peak = device.cores * each / device.fpu_shared_by
     knee = peak / device.dma_bytes_per_cycle
     at = np.array([ends[0], knee, max(ends[1], knee)])
     style = {"linewidth": 2.0} if main else {"linewidth": 1.0, "linestyle": "--"}
@@ -83,10 +86,10 @@ def _roof(axes: Any, found: Profile, ends: np.ndarray, *, main: bool) -> None:
 
 
 def _points(
-    axes: Any, found: Profile | None, step: str, label: str, marker: str, colour: str, *, main: bool
+    axes: Any, found: Profile, step: str, label: str, marker: str, colour: str, *, main: bool
 ) -> None:
     """Draw the layers of one step, hollow for the comparison."""
-    rows = [row for row in found.rows if row.macs and row.step == step] if found else []
+    rows = [row for row in found.rows if row.macs and row.step == step]
     axes.plot(
         [row.macs / row.dma_bytes for row in rows],
         [row.macs_per_cycle for row in rows],

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from pyodl._graph import Node
 from pyodl.device._device import Device
+from pyodl.device._orders import same_orders
 from pyodl.device.cycles import Estimate, Model
 from pyodl.device.steps import Matmul, Step
 from pyodl.device.tiles import Tile, fitted, fitting, largest
@@ -43,13 +44,13 @@ def bit_class(kernel: str, matmul: Matmul, cores: int) -> BitClass:
     return regions
 
 
-def kernels_of(step: Step, asked: Sequence[str], cores: int) -> list[str]:
+def _distinct(step: Step, kernels: Sequence[str], cores: int) -> list[str]:
     """Return the kernels to try for a step: one of those that fall back to the same one."""
     if step.matmul is None:
-        return [""]
+        return []
     size = (step.matmul.n, step.matmul.k, step.matmul.m, cores)
     found: dict[str, str] = {}
-    for kernel in asked:
+    for kernel in kernels:
         found.setdefault(resolve(kernel, *size), kernel)
     return list(found.values())
 
@@ -84,14 +85,19 @@ def estimates(
     Estimate
     """
     device = model.device
+    chosen = _distinct(step, kernels, device.cores)
     for buffers in (2, 1):
         find = fitting if exhaustive else _few
         for tile, outer in find(step, device, buffers=buffers):
-            for kernel in kernels_of(step, kernels, device.cores):
-                how = {"outer": outer, "buffers": buffers}
-                plan = fitted(step, device, tile, kernel=kernel or None, **how)  # type: ignore[arg-type]
-                if plan.same_orders:
-                    yield model.estimate(plan, node)
+            plan = fitted(step, device, tile, outer=outer, buffers=buffers)
+            if step.matmul is None:
+                yield model.estimate(plan, node)
+                continue
+            part = (tile.channels, tile.rows * step.space.columns)
+            for kernel in chosen:
+                if same_orders(kernel, step.matmul, part, device.cores):
+                    same = replace(plan, kernel=kernel, same_orders=True)
+                    yield model.estimate(same, node)
 
 
 def _few(step: Step, device: Device, *, buffers: int) -> Iterator[tuple[Tile, str]]:

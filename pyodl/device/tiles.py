@@ -273,7 +273,8 @@ def largest(step: Step, device: Device, *, buffers: int = 2) -> Iterator[tuple[T
     space = step.space
     every = space.channels * space.rows <= _SMALL
     rows = _extents(space.rows, every=every)
-    for outer in _ORDERS:
+    one_loop = space.channels == 1 or space.rows == 1
+    for outer in _ORDERS[:1] if one_loop else _ORDERS:
         smaller = len(rows)  # sizes before this one are yet to be reached
         for channels in _extents(space.channels, every=every):
             before = smaller
