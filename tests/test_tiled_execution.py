@@ -22,7 +22,7 @@ import pyodl
 from pyodl import primitives
 from pyodl.device import Device, memory
 from pyodl.device.steps import steps
-from pyodl.device.tiles import Tile, network_tiles, plan
+from pyodl.device.tiles import Tile, candidates, network_tiles, plan
 from pyodl.layers import (
     Add,
     AvgPool2D,
@@ -184,21 +184,32 @@ def trained(net, seed, num_threads, count=2):
     st.sampled_from(["direct", "im2row"]),
     seeds,
     threads,
+    st.data(),
 )
-def test_a_training_step_under_a_plan_keeps_every_bit(
-    arithmetic, kernel, cores, l1_bytes, algorithm, seed, num_threads
+def test_a_training_step_under_any_plan_keeps_every_bit(
+    arithmetic, kernel, cores, l1_bytes, algorithm, seed, num_threads, data
 ):
     scale = 2 if arithmetic == "fp32" else 1
     device = Device("small", cores, l1_bytes=l1_bytes * scale)
     whole = net_of(arithmetic, kernel, device, algorithm)
     tiled = net_of(arithmetic, kernel, device, algorithm)
-    plans = memory.plan(steps(tiled), device).plans
-    assert any(found.tiles > 1 for found in plans if found.step.macs)
+    work = [step for step in steps(tiled) if step.macs]
+    feasible = [list(candidates(step, device, buffers=1)) for step in work]
+    plans = [data.draw(st.sampled_from(found)) for found in feasible]
     tiled.tiles = network_tiles(plans)
     want, got = trained(whole, seed, 1), trained(tiled, seed, num_threads)
     assert got.keys() == want.keys()
     for name, array in want.items():
         assert_same(got[name], array, name)
+
+
+@pytest.mark.parametrize("name", ["resnet8", "ds_cnn"])
+def test_the_standard_networks_run_under_their_plans(name):
+    whole, tiled = (pyodl.models.MODELS[name](arithmetic="fp16-fma") for _ in range(2))
+    tiled.tiles = network_tiles(memory.plan(steps(tiled), tiled.device).plans)
+    want, got = trained(whole, 3, 1), trained(tiled, 3, 2)
+    for key, array in want.items():
+        assert_same(got[key], array, key)
 
 
 def test_a_training_step_runs_one_operation_a_tile():
@@ -241,6 +252,8 @@ def test_tiles_are_saved(tmp_path):
     again = pyodl.Network.load(tmp_path / "net.npz")
     assert again.tiles == net.tiles
     assert again.tiles["conv", "forward"] == Tile(2, 3, 9)
+    made = pyodl.Network(net.layers, net.input_shape, tiles=net.tiles)
+    assert made.tiles == net.tiles
 
 
 @pytest.mark.parametrize(

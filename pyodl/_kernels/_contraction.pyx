@@ -39,13 +39,17 @@ cdef inline void skip_padding(
     int64_t a_row, const Register *register, const Segment *segments, const float *starts,
     float *values
 ) noexcept nogil:
-    """Compute again what multiplied padding may have spoilt: zeros' signs, or ``everything``."""
+    """Compute again what multiplied padding may have spoilt: zeros' signs, or ``everything``.
+
+    ``starts`` is where the sums of these lanes began; NULL is +0.
+    """
     cdef int64_t s, lane
     for s in range(register.segments):
         for lane in range(segments[s].lane, segments[s].lane + segments[s].count):
             if in_doubt(values[lane], everything):
                 values[lane] = sum_without_padding(
-                    c, step, real, padded_b, a_row, register.b_column + lane, starts[lane])
+                    c, step, real, padded_b, a_row, register.b_column + lane,
+                    0.0 if starts == NULL else starts[lane])
 
 
 cdef inline int32_t has_negative_zero(
@@ -90,7 +94,8 @@ cdef int32_t look_again(
                 doubt |= has_negative_zero(&registers[j], segments, result)
             elif registers[j].padded:
                 skip_padding(c, step, real, padding == SKIPPED_IN_B, everything, a_row[i],
-                             &registers[j], segments, starts + at, result)
+                             &registers[j], segments, NULL if starts == NULL else starts + at,
+                             result)
     return doubt
 
 
@@ -144,9 +149,8 @@ cdef int32_t run_tile(
     cdef bint resumes = args.sizes[6] != 0
     cdef int64_t i
     cdef int32_t doubt
-    if resumes or args.sizes[4] != MULTIPLIED:
-        memset(starts, 0, sizeof(starts))
     if resumes:
+        memset(starts, 0, sizeof(starts))
         load_starts(args, tile, starts)
         memcpy(values, starts, sizeof(starts))
     for i in range(MAX_ROWS):
@@ -154,7 +158,7 @@ cdef int32_t run_tile(
     for i in range(width(tile)):
         b_column[i] = registers[i].b_column
     compute_tile(c, <int>args.sizes[2], tile.order, tile.shape, a_row, b_column, resumes, values)
-    doubt = look_again(args, c, tile, a_row, starts, values)
+    doubt = look_again(args, c, tile, a_row, starts if resumes else NULL, values)
     store_tile(args, tile, values)
     return doubt
 

@@ -47,7 +47,7 @@ def matmul(
         Cores of the device; they decide fall-backs.
     num_threads : int or None
         Threads of the host; no bit depends on them.
-    tile : Tile, (rows, columns[, K]) or None
+    tile : pyodl.device.tiles.Tile, (rows, columns[, K]) or None
         Computes the output tile by tile, each in the order that it has in the whole matrix: no bit
         depends on a tile that leaves K whole. A smaller K stores the sums of each part in the
         storage format, and the first accumulator of the next part starts from them
