@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from rv32 import counts as rv32
 
 from pyodl import arithmetic
+from pyodl.device import convolution_nests as nests
 from pyodl.device.loops import Code, Core, Loop, count
 from pyodl.device.matmul_nests import (
     Form,
@@ -18,6 +19,7 @@ from pyodl.device.matmul_nests import (
     matmul_nest,
     matvec_nest,
 )
+from pyodl.primitives._geometry import Convolution
 from pyodl.primitives._orders import MATMUL_KERNELS, MATVEC_KERNELS
 
 FP32, FP16, MULADD, WIDEN = Form(1, "fma", 4), Form(2, "fma"), Form(2, "muladd"), Form(2, "widen")
@@ -146,11 +148,17 @@ def test_waits_for_the_fpu_are_those_of_a_simulated_pipeline(
     ) / 100 == pytest.approx(steady)
 
 
+def totals(nest, kind):
+    """Return how many instructions of a kind a nest has."""
+    return sum(
+        part.trips * totals(part.body, kind) if isinstance(part, Loop) else getattr(part, kind)
+        for part in nest
+    )
+
+
 def accumulated(nest):
     """Return how many accumulations a nest has."""
-    return sum(
-        part.trips * accumulated(part.body) if isinstance(part, Loop) else part.fma for part in nest
-    )
+    return totals(nest, "fma")
 
 
 sizes = st.integers(1, 40)
@@ -161,8 +169,8 @@ kernels = st.sampled_from(MATMUL_KERNELS)
 @settings(max_examples=200)
 @given(kernels, sizes, sizes, sizes, cores, st.booleans())
 def test_cores_share_all_multiply_accumulates(kernel, n, k, m, cores, transposed):
-    nests = [matmul_nest(kernel, n, k, m, transposed, cores, core, FP32) for core in range(cores)]
-    total = sum(accumulated(nest) for nest in nests)
+    found = [matmul_nest(kernel, n, k, m, transposed, cores, core, FP32) for core in range(cores)]
+    total = sum(accumulated(nest) for nest in found)
     # Groups of rows or columns that straddle two blocks are computed by both cores.
     again = 0 if kernel in {"naive", "naive_m", "simd_2x4", "simd_4x8", "unroll_2x1"} else 8
     assert n * k * m <= total <= (n + again * cores) * k * (m + again * cores)
@@ -173,8 +181,8 @@ def test_cores_share_all_multiply_accumulates(kernel, n, k, m, cores, transposed
 @settings(max_examples=50)
 @given(st.sampled_from(MATVEC_KERNELS), sizes, sizes, cores)
 def test_cores_share_all_rows_of_a_matrix_vector_product(kernel, n, k, cores):
-    nests = [matvec_nest(kernel, n, k, cores, core, FP32) for core in range(cores)]
-    assert sum(accumulated(nest) for nest in nests) == n * k
+    found = [matvec_nest(kernel, n, k, cores, core, FP32) for core in range(cores)]
+    assert sum(accumulated(nest) for nest in found) == n * k
 
 
 @settings(max_examples=100)
@@ -209,6 +217,76 @@ def test_blocks_are_the_firmware_s(size, cores):
     assert all(
         found in {-(-size // cores), blocks[-1], 0} or found < -(-size // cores) for found in blocks
     )
+
+
+def products_inside(conv):
+    """Return the pairs of an output and a tap that lie inside the image, counted one by one."""
+    (up, _, left, _), (sh, sw), (kh, kw) = conv.padding, conv.stride, conv.kernel
+    height, width = conv.out_size
+    return sum(
+        0 <= i * sh + y - up < conv.height and 0 <= j * sw + x - left < conv.width
+        for i in range(height)
+        for j in range(width)
+        for y in range(kh)
+        for x in range(kw)
+    )
+
+
+geometries = st.builds(
+    Convolution,
+    *(st.integers(1, 9), st.integers(3, 9), st.integers(3, 9), st.integers(1, 9)),
+    st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    st.tuples(*[st.integers(0, 1)] * 4),
+    st.just("CHW"),
+)
+
+
+@settings(max_examples=100)
+@given(geometries, cores)
+def test_direct_loops_skip_padding_and_share_the_rest(conv, cores):
+    tiles = {
+        nests.direct_forward: (conv.out_channels, conv.out_size[0], conv.channels),
+        nests.direct_weight_grad: (conv.out_channels, conv.channels, conv.out_size[0]),
+        nests.direct_input_grad: (conv.channels, conv.height, conv.out_channels),
+    }
+    wanted = conv.channels * conv.out_channels * products_inside(conv)
+    for nest, tile in tiles.items():
+        parts = (nest(conv, nests.Extent(*tile), cores, core, FP16) for core in range(cores))
+        assert sum(totals(part, "fma") for part in parts) == pytest.approx(wanted)
+
+
+@settings(max_examples=100)
+@given(geometries, cores, st.sampled_from([FP16, FP32]))
+def test_im2row_stores_every_element_of_its_matrix(conv, cores, form):
+    tile = nests.Extent(conv.out_channels, conv.out_size[0], conv.channels)
+    parts = [nests.im2row(conv, tile, cores, core, form) for core in range(cores)]
+    width, lanes = conv.kernel[1], form.lanes
+    each = width // lanes + width % lanes  # stores of one row of the kernel
+    assert sum(totals(part, "stores") for part in parts) == pytest.approx(
+        conv.pixels * conv.channels * conv.kernel[0] * each
+    )
+
+
+def test_depthwise_gradients_are_computed_by_every_core():
+    conv = Convolution(8, 6, 6, 8, (3, 3), (1, 1), (1, 1, 1, 1), "CHW")
+    tile = nests.Extent(8, 6, 1)
+    for nest, share in (
+        (nests.depthwise_forward, 1),
+        (nests.depthwise_weight_grad, 8),
+        (nests.depthwise_input_grad, 8),
+    ):
+        parts = (nest(conv, tile, 8, core, FP16) for core in range(8))
+        assert sum(totals(part, "fma") for part in parts) == pytest.approx(share * 8 * 36 * 9)
+
+
+def test_a_pair_of_im2row_takes_its_hand_counted_cycles():
+    conv = Convolution(1, 8, 8, 1, (1, 2), (1, 1), (0, 0, 0, 1), "CHW")
+    code = nests.im2row(conv, nests.Extent(1, 1, 1), 1, 0, FP16)[1]
+    while isinstance(code, Loop):
+        code = code.body[-1]
+    # A load, a store, two columns, six tests; on average one of load and store crosses a word.
+    assert count([code], ALONE).total == 10 + 1
 
 
 def test_a_shared_unit_halves_a_loop_that_keeps_it_busy():

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pyodl
-from pyodl import models, primitives
+from pyodl import golden, models, primitives
 from pyodl.cli import main
 from pyodl.device import DEVICES
 from pyodl.device.cycles import model
@@ -288,6 +288,17 @@ def test_kernels_of_steps_are_kept_in_a_file(tmp_path):
     work = {(step.layer, step.step): step.kernel for step in steps(loaded)}
     assert work["conv1", "weight_grad"] == "simd_4x8"
     assert work["linear", "forward"] == "naive_m"
+
+
+def test_exported_steps_have_the_kernels_of_a_tuning():
+    net = tiny()
+    net.set_kernels(tuned(any_bits=True).kernels)
+    case = golden.StepCase.of(net)
+    inputs = case.inputs(net.parameters())
+    found = case.run(inputs)
+    pyodl.train_step(net, inputs["step0/input"], inputs["step0/target"], lr=case.lr)
+    for name, gradient in net.gradients().items():
+        assert found[f"step0/gradient/{name}"].tobytes() == gradient.tobytes(), name
 
 
 @pytest.mark.parametrize(
