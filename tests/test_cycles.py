@@ -11,6 +11,7 @@ from pyodl import arithmetic
 from pyodl.device import convolution_nests as nests
 from pyodl.device.loops import Code, Core, Loop, count
 from pyodl.device.matmul_nests import (
+    REGISTER_TILES,
     Form,
     RegisterTile,
     block,
@@ -25,6 +26,10 @@ from pyodl.primitives._orders import MATMUL_KERNELS, MATVEC_KERNELS
 FP32, FP16, MULADD, WIDEN = Form(1, "fma", 4), Form(2, "fma"), Form(2, "muladd"), Form(2, "widen")
 ALONE = Core()
 LARGE_TILE = RegisterTile(2, 4, vector=True)
+
+
+def test_every_matmul_kernel_has_a_register_tile():
+    assert tuple(REGISTER_TILES) == MATMUL_KERNELS
 
 
 @pytest.mark.parametrize("name", rv32.HAND)

@@ -18,6 +18,7 @@ from pyodl.primitives._orders import resolve
 
 __all__ = [
     "CALL",
+    "REGISTER_TILES",
     "Form",
     "RegisterTile",
     "block",
@@ -98,7 +99,7 @@ class _Kernel:
 
 
 _SCALAR = RegisterTile(1, 1, vector=False)
-_KERNELS = {
+REGISTER_TILES = {
     "naive": _Kernel(_SCALAR, "N"),
     "naive_m": _Kernel(_SCALAR, "M"),
     "simd_2x4": _Kernel(RegisterTile(1, 2, vector=True, split_sum=True), "N"),
@@ -242,7 +243,7 @@ def matmul_nest(
     tuple of Code and Loop
     """
     kernel = resolve(kernel, n, k, m, cores)
-    found = _KERNELS[kernel]
+    found = REGISTER_TILES[kernel]
     patches = _by_rows if found.split == "N" else _by_columns
     return (
         CALL,
