@@ -96,6 +96,38 @@ def test_a_profile_adds_up(arithmetic):
     assert found.l2_bytes >= max(row.l2_bytes for row in found.rows)
 
 
+devices = st.builds(
+    replace,
+    st.sampled_from([PULP, DEVICES["vega"], DEVICES["single-core"]]),
+    cores=st.sampled_from([1, 2, 3, 8, 9, 2**31 - 1]),
+    lanes_fp16=st.sampled_from([1, 2, 4]),
+    fpu_shared_by=st.sampled_from([1, 2, 64]),
+    fpu_latency_fp16=st.integers(1, 6),
+    fpu_pipelined_fp16=st.booleans(),
+    l1_bytes=st.integers(4096, 2**20),
+    l1_banks=st.sampled_from([1, 16]),
+    dma_bytes_per_cycle=st.sampled_from([1, 8]),
+    dma_setup_cycles=st.integers(0, 1000),
+    fork_cycles=st.integers(0, 1000),
+)
+
+
+@settings(max_examples=10)
+@given(devices)
+def test_no_device_computes_faster_than_its_units(device):
+    found = pyodl.profile(every_layer(), device, compare=False)
+    units = -(-device.cores // device.fpu_shared_by)
+    best = (
+        units
+        * min(device.lanes_fp16, 2)
+        / (1 if device.fpu_pipelined_fp16 else device.fpu_latency_fp16)
+    )
+    for row in found.rows:
+        assert 0 < row.macs_per_cycle <= best or not row.macs
+        assert row.cycles > 0
+        assert row.l1_bytes <= device.l1_bytes
+
+
 def test_frozen_layers_cost_no_gradients():
     net = tiny()
     whole = pyodl.profile(net, compare=False)
