@@ -9,15 +9,16 @@ Each operand of a tile is one transfer: the cluster's DMA moves two-dimensional 
 made by the cores, so it is not moved.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import isqrt
 
 from pyodl.device._device import Device
 from pyodl.device._orders import same_orders
-from pyodl.device._space import Operand, Space, Span
+from pyodl.device._space import Space
 from pyodl.device._step import Step
+from pyodl.device._traffic import count_tiles, dma, l1_sizes, size_of
 from pyodl.primitives import _check as check
 from pyodl.primitives._orders import MATMUL_KERNELS
 from pyodl.primitives._tiling import Tile
@@ -104,8 +105,8 @@ class TilePlan:
     def l1_buffers(self) -> tuple[Buffer, ...]:
         """Return what lies where in L1."""
         found, offset = [], 0
-        size = _sizes(self.step.space, self.tile)
-        sizes = _l1_sizes(self.step, size, self.outer, self.buffers)
+        size = size_of(self.step.space, self.tile)
+        sizes = l1_sizes(self.step, size, self.outer, self.buffers)
         for operand, (needed, copies) in zip(self.step.operands, sizes, strict=True):
             found.append(Buffer(operand.name, offset, needed, copies))
             offset += needed * copies
@@ -113,7 +114,7 @@ class TilePlan:
 
     def pieces(self) -> Iterator[Piece]:
         """Yield the tiles in the order in which they run."""
-        space, size = self.step.space, _sizes(self.step.space, self.tile)
+        space, size = self.step.space, size_of(self.step.space, self.tile)
         channels, rows, k = (
             [(first, min(first + part, total)) for first in range(0, total, part)]
             for part, total in zip(size, (space.channels, space.rows, space.k), strict=True)
@@ -125,11 +126,6 @@ class TilePlan:
         for c, r in places:
             for part in k:
                 yield Piece(c, r, part)
-
-
-def _sizes(space: Space, tile: Tile) -> tuple[int, int, int]:
-    """Return channels, rows and units of K of a tile."""
-    return tile.channels, tile.rows, space.k if tile.k is None else tile.k // space.k_unit
 
 
 def plan(
@@ -187,7 +183,7 @@ def _best(
     """Return the best plan; none and the bytes of the smallest if none fits."""
     for count in (2, 1) if buffers is None else (buffers,):
         fits = [
-            (tile, outer, _dma(step, _sizes(step.space, tile), outer)[0])
+            (tile, outer, dma(step, size_of(step.space, tile), outer)[0])
             for tile, outer in _loops(step, cut_k=cut_k)
             if _l1_bytes(step, tile, outer, count) <= device.l1_bytes
         ]
@@ -331,9 +327,9 @@ def fitted(
     if buffers > 2:
         raise ValueError(f"buffers is {buffers}; it must be 1 or 2")
     chosen = step.kernel if kernel is None else check.choice("kernel", kernel, MATMUL_KERNELS)
-    size = _sizes(step.space, tile)
-    dma_bytes, dma_transfers = _dma(step, size, outer)
-    counts = _counts(step.space, size)
+    size = size_of(step.space, tile)
+    dma_bytes, dma_transfers = dma(step, size, outer)
+    counts = count_tiles(step.space, size)
     found = TilePlan(
         *(step, tile, outer, buffers, chosen if step.matmul else ""),
         tiles=counts[0] * counts[1] * counts[2],
@@ -369,7 +365,6 @@ def network_tiles(plans: Iterable[TilePlan]) -> dict[tuple[str, str], Tile]:
 
 _SMALL = 256  # places up to which every size is tried
 _LARGE = 1024  # rows or channels from which few of the small sizes are
-_ALIGNMENT = 4  # bytes: the DMA and packed SIMD take words
 
 
 @lru_cache(maxsize=4096)
@@ -399,74 +394,8 @@ def _parts(space: Space, *, cut_k: bool) -> list[int | None]:
     return whole + [n * space.k_unit for n in _extents(space.k, every=space.k <= 64) if n < space.k]
 
 
-def _counts(space: Space, size: Sequence[int]) -> tuple[int, int, int]:
-    """Return how many tiles there are along channels, rows and K."""
-    channels, rows, k = size
-    return -(-space.channels // channels), -(-space.rows // rows), -(-space.k // k)
-
-
-def _total(span: Span, extent: int, size: int) -> tuple[int, int]:
-    """Return the sum and the largest of what the parts of ``extent`` need of a span."""
-    if span.one_to_one and span.total == extent:
-        return extent, min(size, extent)
-    return _windows(span, extent, size)
-
-
-@lru_cache(maxsize=65536)
-def _windows(span: Span, extent: int, size: int) -> tuple[int, int]:
-    needed = [span.count(first, min(first + size, extent)) for first in range(0, extent, size)]
-    return sum(needed), max(needed)
-
-
-def _loads(step: Step, operand: Operand, size: Sequence[int], outer: str) -> tuple[int, int]:
-    """Return bytes and transfers of moving an operand once, in one direction."""
-    space, counts = step.space, _counts(step.space, size)
-    extents = (space.channels, space.rows, space.k)
-    spans = (operand.channels, operand.rows, operand.k)
-    loops = (0, 1, 2) if outer == "channels" else (1, 0, 2)
-    depends = [n for n, loop in enumerate(loops) if spans[loop] is not None and counts[loop] > 1]
-    inner = depends[-1] if depends else -1
-    elements, transfers = operand.fixed, 1
-    for n, loop in enumerate(loops):
-        span, count = spans[loop], counts[loop]
-        if span is not None:
-            elements *= _total(span, extents[loop], size[loop])[0]
-        elif n <= inner:
-            elements *= count
-        transfers *= count if n <= inner else 1
-    return elements * operand.element_bytes, transfers
-
-
-def _dma(step: Step, size: Sequence[int], outer: str) -> tuple[int, int]:
-    """Return bytes and transfers of all operands in both directions."""
-    moved, transfers = 0, 0
-    for operand in step.operands:
-        directions = operand.loads + operand.stores
-        if directions:
-            amount, count = _loads(step, operand, size, outer)
-            moved += amount * directions
-            transfers += count * directions
-    return moved, transfers
-
-
 def _l1_bytes(step: Step, tile: Tile, outer: str, buffers: int) -> int:
     """Return the bytes of all buffers of the largest tile."""
     return sum(
-        size * count for size, count in _l1_sizes(step, _sizes(step.space, tile), outer, buffers)
+        size * count for size, count in l1_sizes(step, size_of(step.space, tile), outer, buffers)
     )
-
-
-def _l1_sizes(
-    step: Step, size: Sequence[int], outer: str, buffers: int
-) -> Iterator[tuple[int, int]]:
-    """Yield bytes and copies of each operand's buffer: one copy of what is moved once."""
-    extents = (step.space.channels, step.space.rows, step.space.k)
-    for operand in step.operands:
-        piece = operand.fixed * operand.element_bytes
-        spans = (operand.channels, operand.rows, operand.k)
-        for span, extent, part in zip(spans, extents, size, strict=True):
-            if span is not None:
-                piece *= _total(span, extent, part)[1]
-        moves = operand.loads or operand.stores
-        once = not moves or _loads(step, operand, size, outer)[1] == 1
-        yield -(-piece // _ALIGNMENT) * _ALIGNMENT, 1 if once else buffers
