@@ -5,8 +5,8 @@ are checked here and nowhere below: the kernels trust their callers.
 """
 
 from collections.abc import Collection
-from functools import cache
-from math import isfinite
+from functools import cache, lru_cache
+from math import copysign, isfinite
 from typing import Any
 
 import numpy as np
@@ -199,6 +199,15 @@ def threads(num_threads: Any) -> int:
     return _processors() if num_threads is None else integer("num_threads", num_threads, 1)
 
 
+@lru_cache(maxsize=256)
+def _rounded(value: float, _sign: float, storage: str) -> float:
+    """Return a number rounded to a format; the sign tells -0 from the equal +0.
+
+    Cached: every training step brings the same rates.
+    """
+    return float(round_to(value, storage))
+
+
 def scalar(name: str, value: Any, arithmetic: Arithmetic, finite: bool = True) -> float:
     """Return ``value`` rounded to the storage format, as every scalar on the device is.
 
@@ -213,7 +222,8 @@ def scalar(name: str, value: Any, arithmetic: Arithmetic, finite: bool = True) -
     # A bfloat16 scalar is none of these, but has its format's dtype.
     if not real and (getattr(value, "dtype", None) != arithmetic.storage.dtype or np.ndim(value)):
         raise TypeError(f"{name} must be a real number, not {type(value).__name__}")
-    number = float(round_to(float(value), arithmetic.storage))
+    wide = float(value)
+    number = _rounded(wide, copysign(1.0, wide), arithmetic.storage.name)
     if finite and not isfinite(number):
         raise ValueError(f"{name} is {value}; it must be finite in {arithmetic.storage.name}")
     return number
