@@ -12,6 +12,7 @@ describe themselves as JSON. `export.write` puts what they give into a directory
     _lowering     a network's layers as calls
     steps         StepCase
     export        directories of vectors
+    dumps         what a device dumped, for the same tensors; _hex_text reads it as text
     _headers      the C headers in them; include/pyodl_check.h compares on the device
 """
 
