@@ -6,6 +6,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from dump_files import computed, hexadecimal, write_raw
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -27,29 +28,11 @@ def steps():
     return golden.vectors_of(golden.StepCase("tiny_cnn", arithmetic="fp16-fma"))
 
 
-def computed(vectors):
-    return {name: t.bits for name, t in vectors.tensors.items() if t.role == "output"}
-
-
 def same(found, expected):
     return list(found) == list(expected) and all(
         np.array_equal(found[n], expected[n]) and found[n].dtype == expected[n].dtype
         for n in expected
     )
-
-
-def write_raw(path, tensors, dtype="float16"):
-    described, data = {}, b""
-    for name, bits in tensors.items():
-        described[name] = {"dtype": dtype, "shape": list(bits.shape), "offset": len(data)}
-        data += bits.astype(bits.dtype.newbyteorder("<")).tobytes()
-    path.write_bytes(data)
-    path.with_suffix(".json").write_text(json.dumps(described))
-    return path
-
-
-def hexadecimal(bits):
-    return [f"{word:0{2 * bits.dtype.itemsize}x}" for word in bits.reshape(-1).tolist()]
 
 
 @pytest.mark.parametrize("arithmetic", ["fp16-fma", "bf16-fma", "fp32"])

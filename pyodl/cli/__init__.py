@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 import pyodl
-from pyodl.cli import bench, export, info, profile, train, tune
+from pyodl.cli import bench, compare, export, info, profile, train, tune
 
 __all__ = ["main"]
 
@@ -25,6 +25,7 @@ _COMMANDS = {
     "tune": tune,
     "bench": bench,
     "export": export,
+    "compare": compare,
     "info": info,
 }
 _DESCRIPTION = (
@@ -39,6 +40,7 @@ examples:
   pyodl tune resnet8 --save plan.json      the fastest kernels and tiles, without changing bits
   pyodl bench --against torch              time training steps beside PyTorch's in FP32
   pyodl export step resnet8 --steps 3 -o vectors    what a firmware must compute, for its tests
+  pyodl compare uart.txt --against vectors          where a device's dump differs, and why
   pyodl info                               what this installation can do
 """
 

@@ -13,6 +13,7 @@ describe themselves as JSON. `export.write` puts what they give into a directory
     steps         StepCase
     export        directories of vectors
     dumps         what a device dumped, for the same tensors; _hex_text reads it as text
+    compare       a dump beside vectors
     _headers      the C headers in them; include/pyodl_check.h compares on the device
 """
 

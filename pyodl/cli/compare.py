@@ -1,0 +1,189 @@
+"""``pyodl compare``."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyodl.cli._arguments import MODELS, natural, output, positive, rate
+from pyodl.cli._table import Table
+
+if TYPE_CHECKING:
+    from pyodl.golden import Vectors
+    from pyodl.golden.compare import Comparison, TensorComparison
+
+HELP = "where a device's dump differs from what it must compute, and why"
+DESCRIPTION = """\
+Compare what a device dumped with vectors, or with training steps of a model: which tensors differ,
+by how much, where first, and which other way to compute gives the dump's bits.
+"""
+EPILOG = """\
+what is read:
+  dump.bin      raw little-endian bits, and dump.json, which describes them:
+                {"y": {"dtype": "float16", "shape": [16, 32, 32], "offset": 0}, ...}
+  dump.npz      arrays of the storage format, or of its bits as unsigned integers
+  dump.txt      hexadecimal as a firmware prints it: y: 3c00 bc01 ...
+  a directory   of pyodl export
+Tensors are named as in the vectors, or as in their C headers. A dump need not hold all of them.
+
+examples:
+  pyodl compare uart.txt --against vectors
+  pyodl compare dump.bin --against vectors --html report.html --json report.json
+  pyodl compare dump.npz --against resnet8 --steps 3 --arithmetic fp16-fma --seed 7
+  pyodl compare dump.npz --against net.npz             a network of train --save
+
+Exit status: 0 if all bits are the same, 1 if any differ, 2 if the input cannot be used.
+"""
+
+_FIELDS = ("steps", "arithmetic", "cores", "kernel", "seed", "data", "loss", "lr", "weight_decay")
+_ORIGINS = {"given": "it was given", "here": "begins here", "before": "follows from before"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add = parser.add_argument
+    add("dump", metavar="DUMP", help="what the device dumped")
+    add(
+        "--against",
+        metavar="WHAT",
+        help=f"directory of pyodl export (default: DUMP's), or training steps of "
+        f"{', '.join(MODELS)} or a file of train --save",
+    )
+    add("--json", metavar="FILE", help="write all of it here as JSON")
+    add("--html", metavar="FILE", help="write a report with plots here")
+    add("--prefix", metavar="NAME", help="of the names in the dump, as of pyodl export")
+    model = parser.add_argument_group("of a model, as for pyodl export step")
+    add = model.add_argument
+    add("--steps", type=positive, metavar="N", help="training steps (default: 1)")
+    add("--arithmetic", metavar="NAME", help="default: fp16-fp32acc, or the network's")
+    add("--cores", type=positive, metavar="N", help="of the device (default: 8)")
+    add("--matmul", dest="kernel", metavar="KERNEL", help="of all layers (default: their own)")
+    add("--seed", type=natural, metavar="N", help="of the inputs (default: 0)")
+    add("--data", metavar="NAME", help="kind of inputs (default: normal)")
+    add("--loss", metavar="NAME", help="default: cross_entropy")
+    add("--lr", type=rate, metavar="RATE")
+    add("--weight-decay", type=rate, metavar="RATE")
+    add("--freeze", nargs="+", metavar="LAYER", help="layers that are not trained")
+
+
+def prepare(arguments: argparse.Namespace) -> "tuple[argparse.Namespace, Comparison]":
+    """Compare, and write the files: whatever fails here says nothing of the device's bits."""
+    from pyodl._files import whole_file
+    from pyodl.golden.compare import compare
+    from pyodl.golden.dumps import read_dump
+
+    files = {name: output(arguments, name) for name in ("json", "html")}
+    vectors = _expected(arguments)
+    found = compare(read_dump(arguments.dump, vectors, arguments.prefix), vectors)
+    texts = {"json": lambda: json.dumps({"dump": arguments.dump, **found.to_json()}, indent=1)}
+    for name, path in files.items():
+        if path is not None:
+            with whole_file(path) as file:
+                file.write((texts[name]() + "\n").encode())
+    return arguments, found
+
+
+def run(job: "tuple[argparse.Namespace, Comparison]") -> int:
+    """Print what was found; return the exit status."""
+    arguments, found = job
+    if found.identical:
+        print(f"{arguments.dump}: identical, {len(found.tensors)} tensors{_missing(found)}")
+        return 0
+    _print_tensors(found)
+    print(
+        f"\n{arguments.dump}: {len(found.differing)} of {len(found.tensors)} tensors differ"
+        f"{_missing(found)}"
+    )
+    _print_first(found)
+    return 1
+
+
+def _expected(arguments: argparse.Namespace) -> "Vectors":
+    """Return the vectors that the arguments name."""
+    from pyodl import Network, golden
+    from pyodl.golden.export import read
+
+    fields = {name: getattr(arguments, name) for name in _FIELDS}
+    fields = {name: value for name, value in fields.items() if value is not None}
+    if arguments.freeze is not None:
+        fields["frozen"] = tuple(arguments.freeze)
+    against = Path(arguments.against or Path(arguments.dump).parent)
+    if arguments.against in MODELS and not (against / "manifest.json").exists():
+        return golden.vectors_of(golden.StepCase(arguments.against, **fields))
+    if against.is_file():
+        net = Network.load(against)
+        case = golden.StepCase.of(net, **fields)
+        return golden.vectors_of(case, case.inputs(net.parameters()))
+    if fields:
+        raise ValueError(f"vectors take no {_option(min(fields))}: their manifest has it")
+    if not (against / "manifest.json").is_file():
+        raise ValueError(
+            f"--against {against}: it is neither a directory of pyodl export nor a file of "
+            f"train --save nor one of {', '.join(MODELS)}"
+        )
+    return read(against)
+
+
+def _option(name: str) -> str:
+    """Return an option as it is typed."""
+    special = {"kernel": "matmul", "frozen": "freeze"}
+    return "--" + special.get(name, name).replace("_", "-")
+
+
+def _missing(found: "Comparison") -> str:
+    """Say how many tensors the dump lacks."""
+    count = len(found.missing)
+    return f"; {count} that the device computes are not in the dump" if count else ""
+
+
+def _print_tensors(found: "Comparison") -> None:
+    """Print a row for each tensor."""
+    width = max(len(tensor.name) for tensor in found.tensors)
+    columns = {"elements": ">9", "differ": ">9", "share": ">8", "bits": ">8", "most ULP": ">9"}
+    table = Table({"tensor": f"<{width}", **columns, "the difference": ""})
+    for tensor in found.tensors:
+        if not tensor.differing:
+            table.row(tensor.name, str(tensor.got.size), "0", "", "", "", "")
+            continue
+        table.row(
+            *(tensor.name, str(tensor.got.size), str(tensor.differing)),
+            *(f"{tensor.differing / tensor.got.size:.2%}", str(tensor.differing_bits)),
+            "NaN" if "NaN" in tensor.histogram else str(tensor.distances.max()),
+            _ORIGINS[tensor.origin],
+        )
+
+
+def _print_first(found: "Comparison") -> None:
+    """Print where the tensors differ first, and where what they compute does."""
+    first, fault = found.first, found.fault
+    if first is not None:
+        print(f"\nfirst difference: {_describe(first)}")
+    if fault is None:
+        print("\nall other differences follow from what the device was given")
+    elif fault is not first:
+        print(f"\nfirst wrong computation: {_describe(fault)}")
+    if found.unseen:
+        print(f"  it may have begun in what the dump lacks: {', '.join(found.unseen)}")
+
+
+def _describe(tensor: "TensorComparison") -> str:
+    """Return several lines on the first difference of a tensor."""
+    difference: Any = tensor.first
+    details = [] if tensor.tensor.step is None else [f"training step {tensor.tensor.step}"]
+    if tensor.operation is not None:
+        layer = tensor.operation.layer
+        details += ([f"layer {layer}"] if layer else []) + [tensor.operation.case.primitive]
+    digits = 2 * tensor.got.dtype.itemsize
+    distance = "one is NaN" if difference.ulp is None else f"{difference.ulp} ULP"
+    expected, got = (
+        f"0x{bits:0{digits}x} ({tensor.value(bits)})"
+        for bits in (difference.expected, difference.got)
+    )
+    histogram = ", ".join(f"{label}: {count}" for label, count in tensor.histogram.items())
+    lines = [
+        f"{tensor.name} ({', '.join(details)})" if details else tensor.name,
+        f"at {difference.where} (element {difference.index})",
+        f"expected {expected}, got {got}, {distance}",
+        f"elements by ULP: {histogram}",
+    ]
+    return "\n  ".join(lines)
