@@ -62,12 +62,12 @@ def extensions() -> list[Extension]:
         extension.include_dirs = [str(PACKAGE)]
         extension.depends = headers
     if platform.machine().lower() in ("x86_64", "amd64"):
-        for level, flags in LEVELS.items():
+        for level in os.environ.get("PYODL_LEVELS", " ".join(LEVELS)).split():
             built += [
                 Extension(
                     f"pyodl._kernels.{level}.{extension.name.rpartition('.')[2]}",
                     extension.sources,
-                    extra_compile_args=FLAGS + flags,
+                    extra_compile_args=FLAGS + LEVELS[level],
                     include_dirs=[str(PACKAGE)],
                     depends=headers,
                 )

@@ -24,8 +24,10 @@ mkdir "$work/source"
 # -O1 keeps the checks and the lines they name; what vector code does is checked all the same.
 sanitizers="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g -O1"
 export CC=gcc PYODL_CFLAGS=$sanitizers LDFLAGS="-fsanitize=address,undefined"
+isas=$("$python" -P -c 'from pyodl._kernels import available_isas; print(*available_isas())')
+export PYODL_LEVELS=${isas/baseline/} # what cannot run here need not be built
 "$python" -m pip install -q --no-deps --target "$work/installed" "$work/source"
-unset PYODL_CFLAGS LDFLAGS
+unset PYODL_CFLAGS LDFLAGS PYODL_LEVELS
 
 export PYTHONPATH=$work/installed PYTHONMALLOC=malloc OMP_WAIT_POLICY=passive
 # Python itself is not instrumented: it leaks on purpose, and the library must come first.
@@ -36,7 +38,6 @@ libstdcpp=$(gcc -print-file-name=libstdc++.so.6)
 if [ -e "$libstdcpp" ]; then LD_PRELOAD="$LD_PRELOAD $libstdcpp"; fi
 export LD_PRELOAD
 
-isas=$("$python" -P -c 'from pyodl._kernels import available_isas; print(*available_isas())')
 cd "$root"
 if [ -n "$short" ]; then
     workers=()
