@@ -3,7 +3,7 @@
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pyodl.cli._arguments import MODELS, natural, output, positive, rate
 from pyodl.cli._table import Table
@@ -36,7 +36,6 @@ Exit status: 0 if all bits are the same, 1 if any differ, 2 if the input cannot 
 """
 
 _FIELDS = ("steps", "arithmetic", "cores", "kernel", "seed", "data", "loss", "lr", "weight_decay")
-_ORIGINS = {"given": "it was given", "here": "begins here", "before": "follows from before"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,27 +74,39 @@ def prepare(arguments: argparse.Namespace) -> "tuple[argparse.Namespace, Compari
     files = {name: output(arguments, name) for name in ("json", "html")}
     vectors = _expected(arguments)
     found = compare(read_dump(arguments.dump, vectors, arguments.prefix), vectors)
-    texts = {"json": lambda: json.dumps({"dump": arguments.dump, **found.to_json()}, indent=1)}
     for name, path in files.items():
         if path is not None:
+            text = _TEXTS[name](found, arguments.dump)
             with whole_file(path) as file:
-                file.write((texts[name]() + "\n").encode())
+                file.write(text.encode("utf-8", "backslashreplace"))
     return arguments, found
 
 
 def run(job: "tuple[argparse.Namespace, Comparison]") -> int:
     """Print what was found; return the exit status."""
+    from pyodl.golden.report import summary
+
     arguments, found = job
     if found.identical:
-        print(f"{arguments.dump}: identical, {len(found.tensors)} tensors{_missing(found)}")
+        print(f"{arguments.dump}: {summary(found)}")
         return 0
     _print_tensors(found)
-    print(
-        f"\n{arguments.dump}: {len(found.differing)} of {len(found.tensors)} tensors differ"
-        f"{_missing(found)}"
-    )
+    print(f"\n{arguments.dump}: {summary(found)}")
     _print_first(found)
     return 1
+
+
+def _json_text(found: "Comparison", dump: str) -> str:
+    return json.dumps({"dump": dump, **found.to_json()}, indent=1) + "\n"
+
+
+def _html_text(found: "Comparison", dump: str) -> str:
+    from pyodl.golden.report import html_report
+
+    return html_report(found, dump)
+
+
+_TEXTS = {"json": _json_text, "html": _html_text}
 
 
 def _expected(arguments: argparse.Namespace) -> "Vectors":
@@ -130,14 +141,10 @@ def _option(name: str) -> str:
     return "--" + special.get(name, name).replace("_", "-")
 
 
-def _missing(found: "Comparison") -> str:
-    """Say how many tensors the dump lacks."""
-    count = len(found.missing)
-    return f"; {count} that the device computes are not in the dump" if count else ""
-
-
 def _print_tensors(found: "Comparison") -> None:
     """Print a row for each tensor."""
+    from pyodl.golden.report import ORIGINS
+
     width = max(len(tensor.name) for tensor in found.tensors)
     columns = {"elements": ">9", "differ": ">9", "share": ">8", "bits": ">8", "most ULP": ">9"}
     table = Table({"tensor": f"<{width}", **columns, "the difference": ""})
@@ -148,8 +155,7 @@ def _print_tensors(found: "Comparison") -> None:
         table.row(
             *(tensor.name, str(tensor.got.size), str(tensor.differing)),
             *(f"{tensor.differing / tensor.got.size:.2%}", str(tensor.differing_bits)),
-            "NaN" if "NaN" in tensor.histogram else str(tensor.distances.max()),
-            _ORIGINS[tensor.origin],
+            *(tensor.most, ORIGINS[tensor.origin]),
         )
 
 
@@ -157,33 +163,15 @@ def _print_first(found: "Comparison") -> None:
     """Print where the tensors differ first, and where what they compute does."""
     first, fault = found.first, found.fault
     if first is not None:
-        print(f"\nfirst difference: {_describe(first)}")
+        print(f"\nfirst difference: {_described(first)}")
     if fault is None:
         print("\nall other differences follow from what the device was given")
     elif fault is not first:
-        print(f"\nfirst wrong computation: {_describe(fault)}")
+        print(f"\nfirst wrong computation: {_described(fault)}")
     if found.unseen:
         print(f"  it may have begun in what the dump lacks: {', '.join(found.unseen)}")
 
 
-def _describe(tensor: "TensorComparison") -> str:
-    """Return several lines on the first difference of a tensor."""
-    difference: Any = tensor.first
-    details = [] if tensor.tensor.step is None else [f"training step {tensor.tensor.step}"]
-    if tensor.operation is not None:
-        layer = tensor.operation.layer
-        details += ([f"layer {layer}"] if layer else []) + [tensor.operation.case.primitive]
-    digits = 2 * tensor.got.dtype.itemsize
-    distance = "one is NaN" if difference.ulp is None else f"{difference.ulp} ULP"
-    expected, got = (
-        f"0x{bits:0{digits}x} ({tensor.value(bits)})"
-        for bits in (difference.expected, difference.got)
-    )
-    histogram = ", ".join(f"{label}: {count}" for label, count in tensor.histogram.items())
-    lines = [
-        f"{tensor.name} ({', '.join(details)})" if details else tensor.name,
-        f"at {difference.where} (element {difference.index})",
-        f"expected {expected}, got {got}, {distance}",
-        f"elements by ULP: {histogram}",
-    ]
-    return "\n  ".join(lines)
+def _described(tensor: "TensorComparison") -> str:
+    """Return the description of a difference, indented below its heading."""
+    return "\n  ".join(tensor.describe())

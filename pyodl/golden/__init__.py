@@ -14,6 +14,7 @@ describe themselves as JSON. `export.write` puts what they give into a directory
     export        directories of vectors
     dumps         what a device dumped, for the same tensors; _hex_text reads it as text
     compare       a dump beside vectors
+    report        that as a page; _drawings has its plots
     _headers      the C headers in them; include/pyodl_check.h compares on the device
 """
 

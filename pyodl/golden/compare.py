@@ -155,6 +155,36 @@ class TensorComparison:
         with np.errstate(invalid="ignore"):  # a signalling NaN
             return f"{float(from_bits(bits, self.tensor.format)):.8g}"
 
+    @property
+    def most(self) -> str:
+        """The greatest distance in ULP, "NaN" if there is one that is none; "" if all is equal."""
+        if not self.differing:
+            return ""
+        return "NaN" if (self.distances < 0).any() else str(self.distances.max())
+
+    def describe(self) -> list[str]:
+        """Return lines of text on the first difference; the first names the tensor."""
+        details = [] if self.tensor.step is None else [f"training step {self.tensor.step}"]
+        if self.operation is not None:
+            details += [f"layer {self.operation.layer}"] if self.operation.layer else []
+            details.append(self.operation.case.primitive)
+        lines = [f"{self.name} ({', '.join(details)})" if details else self.name]
+        if self.first is None:
+            return lines
+        digits = 2 * self.got.dtype.itemsize
+        expected, got = (
+            f"0x{bits:0{digits}x} ({self.value(bits)})"
+            for bits in (self.first.expected, self.first.got)
+        )
+        distance = "one is NaN" if self.first.ulp is None else f"{self.first.ulp} ULP"
+        counts = ", ".join(f"{label}: {count}" for label, count in self.histogram.items())
+        return [
+            *lines,
+            f"at {self.first.where} (element {self.first.index})",
+            f"expected {expected}, got {got}, {distance}",
+            f"elements by ULP: {counts}",
+        ]
+
     def to_json(self) -> dict[str, Any]:
         """Return the comparison as a dictionary of what JSON has."""
         elements, operation, first = self.got.size, self.operation, self.first
