@@ -83,6 +83,10 @@ TEXTS = {
         + "\n".join(f"[00:1{i}.5] core{i % 8}> {w}" for i, w in enumerate(words[1:]))
         + "\n[01:00.0] core0> cycles: 1234\n[01:00.1] core0> z: dead\nbye\n"
     ),
+    "after what the checker prints": lambda words: (
+        "pyodl: conv2d_forward/y: 1 of 40 differ, first element 0 [co 0, h 0, w 0]\n"
+        "y: " + " ".join(words)
+    ),
     "with the line ends of a serial port": lambda words: "\r\ny: " + "\r\n".join(words) + "\r\n",
 }
 

@@ -3,8 +3,8 @@
 A line that begins a tensor has its name and ``:`` or ``=``; words follow there and on the next
 lines, with or without 0x, with commas, semicolons and braces, or as the initialiser of an array of
 C. What stands before the name, such as a time or a core, may stand before the other lines, too,
-with other digits; so may an address before a colon. Lines that are none of this, such as a log's,
-are passed over.
+with other digits; so may an address before a colon. Lines that are none of this, such as a log's or
+what pyodl_check prints, are passed over.
 """
 
 import re
@@ -22,6 +22,7 @@ _LABEL = re.compile(r"([A-Za-z_][\w./]*)\s*(?:\[[^\]]*\]\s*)*[:=]")
 _ADDRESS = re.compile(r"\s*\+?(?:0x)?[0-9A-Fa-f]+:\s")
 _DECORATION = re.compile(r"/\*.*?\*/|//.*$|[,;{}()]")
 _DIGITS = re.compile(r"\d+")
+_CHECKER = "pyodl: "  # what pyodl_check prints before a name
 _SHOWN = 40  # characters of a line in a message
 
 
@@ -81,7 +82,7 @@ def read_text(text: str, tensors: Mapping[str, Tensor]) -> dict[str, ndarray]:
 def _start(line: str, number: int, tensors: Mapping[str, Tensor]) -> tuple[_Open, str] | None:
     """Return the tensor that a line begins, and the rest of the line."""
     for label in _LABEL.finditer(line):
-        if label[1] in tensors:
+        if label[1] in tensors and not line[: label.start()].endswith(_CHECKER):
             rest = line[label.end() :].lstrip(" =")
             return _Open(tensors[label[1]], line[: label.start()], number), rest
     return None
