@@ -15,6 +15,9 @@ describe themselves as JSON. `export.write` puts what they give into a directory
     dumps         what a device dumped, for the same tensors; _hex_text reads it as text
     compare       a dump beside vectors
     report        that as a page; _drawings has its plots
+    _products     calls as matrix products that are added up in any order
+    alternatives  what a device may have done instead
+    explain       which of that gives a device's bits
     _headers      the C headers in them; include/pyodl_check.h compares on the device
 """
 
