@@ -11,6 +11,9 @@ from pyodl.cli._table import Table
 if TYPE_CHECKING:
     from pyodl.golden import Vectors
     from pyodl.golden.compare import Comparison, TensorComparison
+    from pyodl.golden.diagnosis import Diagnosis
+
+    Job = tuple[argparse.Namespace, Comparison, Diagnosis]
 
 HELP = "where a device's dump differs from what it must compute, and why"
 DESCRIPTION = """\
@@ -65,45 +68,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--freeze", nargs="+", metavar="LAYER", help="layers that are not trained")
 
 
-def prepare(arguments: argparse.Namespace) -> "tuple[argparse.Namespace, Comparison]":
+def prepare(arguments: argparse.Namespace) -> "Job":
     """Compare, and write the files: whatever fails here says nothing of the device's bits."""
     from pyodl._files import whole_file
     from pyodl.golden.compare import compare
+    from pyodl.golden.diagnosis import diagnose
     from pyodl.golden.dumps import read_dump
 
     files = {name: output(arguments, name) for name in ("json", "html")}
     vectors = _expected(arguments)
     found = compare(read_dump(arguments.dump, vectors, arguments.prefix), vectors)
+    diagnosis = diagnose(found)
     for name, path in files.items():
         if path is not None:
-            text = _TEXTS[name](found, arguments.dump)
+            text = _TEXTS[name](found, diagnosis, arguments.dump)
             with whole_file(path) as file:
                 file.write(text.encode("utf-8", "backslashreplace"))
-    return arguments, found
+    return arguments, found, diagnosis
 
 
-def run(job: "tuple[argparse.Namespace, Comparison]") -> int:
+def run(job: "Job") -> int:
     """Print what was found; return the exit status."""
     from pyodl.golden.report import summary
 
-    arguments, found = job
+    arguments, found, diagnosis = job
     if found.identical:
         print(f"{arguments.dump}: {summary(found)}")
         return 0
     _print_tensors(found)
     print(f"\n{arguments.dump}: {summary(found)}")
     _print_first(found)
+    _print_causes(diagnosis)
     return 1
 
 
-def _json_text(found: "Comparison", dump: str) -> str:
-    return json.dumps({"dump": dump, **found.to_json()}, indent=1) + "\n"
+def _json_text(found: "Comparison", diagnosis: "Diagnosis", dump: str) -> str:
+    everything = {"dump": dump, **found.to_json(), "diagnosis": diagnosis.to_json()}
+    return json.dumps(everything, indent=1) + "\n"
 
 
-def _html_text(found: "Comparison", dump: str) -> str:
+def _html_text(found: "Comparison", diagnosis: "Diagnosis", dump: str) -> str:
     from pyodl.golden.report import html_report
 
-    return html_report(found, dump)
+    return html_report(found, dump, diagnosis)
 
 
 _TEXTS = {"json": _json_text, "html": _html_text}
@@ -161,6 +168,8 @@ def _print_tensors(found: "Comparison") -> None:
 
 def _print_first(found: "Comparison") -> None:
     """Print where the tensors differ first, and where what they compute does."""
+    from pyodl.golden.report import unseen
+
     first, fault = found.first, found.fault
     if first is not None:
         print(f"\nfirst difference: {_described(first)}")
@@ -169,9 +178,19 @@ def _print_first(found: "Comparison") -> None:
     elif fault is not first:
         print(f"\nfirst wrong computation: {_described(fault)}")
     if found.unseen:
-        print(f"  it may have begun in what the dump lacks: {', '.join(found.unseen)}")
+        print(f"  {unseen(found)}")
 
 
 def _described(tensor: "TensorComparison") -> str:
     """Return the description of a difference, indented below its heading."""
     return "\n  ".join(tensor.describe())
+
+
+def _print_causes(diagnosis: "Diagnosis") -> None:
+    """Print what reproduces the dump's bits."""
+    for line in diagnosis.describe():
+        print(f"\n{line}")
+    for cause in diagnosis.causes:
+        print(f"\nwhat gives the bits of {cause.tensor.name}:")
+        for line in cause.describe():
+            print(f"  {line}")

@@ -14,6 +14,7 @@ describe themselves as JSON. `export.write` puts what they give into a directory
     export        directories of vectors
     dumps         what a device dumped, for the same tensors; _hex_text reads it as text
     compare       a dump beside vectors
+    diagnosis     what explains a dump: as a whole, and its first wrong operations
     report        that as a page; _drawings has its plots
     _products     calls as matrix products that are added up in any order
     alternatives  what a device may have done instead

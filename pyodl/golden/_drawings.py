@@ -131,11 +131,11 @@ def _coarse(image: ndarray, factor: int) -> ndarray:
 
 
 def _runs(cells: ndarray, size: float, kind: str) -> Iterable[str]:
-    """Draw the set cells, neighbours in a row as one."""
+    """Draw the set cells, neighbours in a row as one, in a path whose unit is a cell."""
+    steps = []
     for y, row in enumerate(cells):
         edges = np.flatnonzero(np.diff(np.concatenate(([0], row.astype(np.int8), [0]))))
         for start, stop in edges.reshape(-1, 2).tolist():
-            yield (
-                f'<rect class="{kind}" x="{start * size:g}" y="{y * size:g}" '
-                f'width="{(stop - start) * size:g}" height="{size:g}"/>'
-            )
+            steps.append(f"M{start} {y}h{stop - start}v1h{start - stop}z")
+    if steps:
+        yield f'<path class="{kind}" transform="scale({size:g})" d="{"".join(steps)}"/>'

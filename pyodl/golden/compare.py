@@ -7,7 +7,7 @@ computed from the device's tensors before it.
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -29,7 +29,7 @@ __all__ = [
     "operations_of",
 ]
 
-Origin = Literal["given", "here", "before"]
+Origin = Literal["given", "here", "unknown", "before"]
 _AXES = {
     "c": "channel",
     "co": "output channel",
@@ -88,9 +88,10 @@ class TensorComparison:
         Bits, in the tensor's shape.
     operation : Operation or None
         What computes it; None for an input.
-    origin : {"given", "here", "before"}
+    origin : {"given", "here", "unknown", "before"}
         Where its difference began: the device was given other bits; this operation computed others
-        from the device's own tensors; or it computed what follows from differences before it.
+        from the device's own tensors; the same, or something that the dump lacks is wrong already;
+        or it computed what follows from differences before it.
     """
 
     tensor: Tensor
@@ -267,8 +268,8 @@ class Comparison:
 
     @property
     def fault(self) -> TensorComparison | None:
-        """The first tensor that was computed wrongly from the device's own tensors."""
-        return next((t for t in self.differing if t.origin == "here"), None)
+        """The first tensor that is not what follows from the device's own tensors."""
+        return next((t for t in self.differing if t.origin in ("here", "unknown")), None)
 
     def to_json(self) -> dict[str, Any]:
         """Return the comparison as a dictionary of what JSON has."""
@@ -327,9 +328,10 @@ def compare(dump: Mapping[str, ndarray], vectors: Vectors) -> Comparison:
         if name in dump
     )
     missing = tuple(name for name in computes if name not in dump)
-    fault = next((t.name for t in tensors if t.differing and t.origin == "here"), None)
-    unseen = _unseen(fault, computes, missing) if fault else ()
-    return Comparison(vectors, tensors, device, missing, unseen)
+    found = Comparison(vectors, tensors, device, missing, ())
+    if found.fault is None:
+        return found
+    return replace(found, unseen=_unseen(found.fault.name, computes, missing))
 
 
 def _check(dump: Mapping[str, ndarray], vectors: Vectors) -> None:
@@ -375,6 +377,14 @@ class DeviceTensors(Mapping[str, ndarray]):
         """Return how many tensors there are."""
         return len(self._vectors.tensors)
 
+    def source(self, name: str) -> str:
+        """Return where a tensor is from: "dump", "given", "host" (replayed) or "vectors"."""
+        if name in self._dump:
+            return "dump"
+        if self._vectors.tensors[name].role == "input":
+            return "given"
+        return "host" if name in self._replayed else "vectors"
+
     def _changed(self, name: str) -> bool:
         """Return whether the device had another tensor than that of the vectors."""
         own = self._dump.get(name, self._replayed.get(name))
@@ -382,9 +392,11 @@ class DeviceTensors(Mapping[str, ndarray]):
 
     def advance(self, operation: Operation) -> dict[str, Origin]:
         """Replay an operation; return where the differences in what it computed began."""
-        known = [name for name in operation.outputs.values() if name in self._dump]
-        if not any(self._changed(name) for name in operation.inputs.values()):
-            return dict.fromkeys(known, "here")  # the host would compute what the vectors have
+        inputs = operation.inputs.values()
+        seen = all(self.source(name) in ("dump", "given") for name in inputs)
+        wrong: Origin = "here" if seen else "unknown"
+        if not any(self._changed(name) for name in inputs):  # the vectors have what it computes
+            return {name: wrong for name in operation.outputs.values() if name in self._dump}
         origins: dict[str, Origin] = {}
         for name, values in operation.run(self).items():
             bits = np.asarray(to_bits(values))
@@ -392,7 +404,7 @@ class DeviceTensors(Mapping[str, ndarray]):
                 self._replayed[name] = bits
             else:
                 follows = np.array_equal(bits, self._dump[name])
-                origins[name] = "before" if follows else "here"
+                origins[name] = "before" if follows else wrong
         return origins
 
 

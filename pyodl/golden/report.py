@@ -8,11 +8,18 @@ from pyodl.golden._drawings import difference_map, histogram
 
 if TYPE_CHECKING:
     from pyodl.golden.compare import Comparison, TensorComparison
+    from pyodl.golden.diagnosis import Diagnosis
 
-__all__ = ["ORIGINS", "html_report", "summary"]
+__all__ = ["ORIGINS", "html_report", "summary", "unseen"]
 
-ORIGINS = {"given": "it was given", "here": "begins here", "before": "follows from before"}
+ORIGINS = {
+    "given": "it was given",
+    "here": "begins here",
+    "unknown": "begins here or in what the dump lacks",
+    "before": "follows from before",
+}
 _MOST_DRAWN = 12  # tensors
+_MOST_NAMED = 4
 _STYLE = """
 :root { color-scheme: light dark; --bad: #c0392b; --good: #1e8449; --cell: #8884; }
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
@@ -21,7 +28,7 @@ code, td.name { font-family: ui-monospace, monospace; font-size: 0.92em }
 .scroll { overflow-x: auto }
 table { border-collapse: collapse } th, td { padding: 0.15rem 0.7rem; text-align: right }
 th { border-bottom: 1px solid #8888 } td.name, th.name, td.text { text-align: left }
-tr.here td { font-weight: 600 } tr.same { opacity: 0.65 }
+tr.here td, tr.unknown td { font-weight: 600 } tr.same { opacity: 0.65 }
 .bad { color: var(--bad) } .good { color: var(--good) } dl { display: grid;
   grid-template-columns: max-content 1fr; gap: 0 1rem } dt { font-weight: 600 } dd { margin: 0 }
 svg { max-width: 100%; height: auto } svg text { font-size: 11px; fill: currentColor }
@@ -31,7 +38,7 @@ svg { max-width: 100%; height: auto } svg text { font-size: 11px; fill: currentC
 """
 
 
-def html_report(found: "Comparison", dump: str) -> str:
+def html_report(found: "Comparison", dump: str, diagnosis: "Diagnosis | None" = None) -> str:
     """Return the page.
 
     Parameters
@@ -39,6 +46,8 @@ def html_report(found: "Comparison", dump: str) -> str:
     found : Comparison
     dump : str
         What was compared, for the heading.
+    diagnosis : Diagnosis or None
+        What would explain it.
 
     Returns
     -------
@@ -46,7 +55,7 @@ def html_report(found: "Comparison", dump: str) -> str:
         HTML with drawings; every name in it is escaped.
     """
     title = f"{dump}: {'identical' if found.identical else 'differs'}"
-    body = "\n".join(_body(found, title))
+    body = "\n".join(_body(found, title, diagnosis))
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -63,17 +72,27 @@ def summary(found: "Comparison") -> str:
     return f"{said}; {missing} that the device computes are not in the dump" if missing else said
 
 
-def _body(found: "Comparison", title: str) -> Iterable[str]:
+def unseen(found: "Comparison") -> str:
+    """Return in words what may hide where the first wrong computation began."""
+    names = ", ".join(found.unseen[:_MOST_NAMED])
+    rest = len(found.unseen) - _MOST_NAMED
+    others = f" and {rest} others" if rest > 0 else ""
+    return f"it may have begun in what the dump lacks: {names}{others}"
+
+
+def _body(found: "Comparison", title: str, diagnosis: "Diagnosis | None") -> Iterable[str]:
+    """Return the page's parts."""
     kind = "good" if found.identical else "bad"
     yield f'<h1>{escape(title)}</h1>\n<p class="{kind}">{escape(summary(found))}.</p>'
     yield "<h2>Expected</h2>\n<dl>" + "".join(_case(found)) + "</dl>"
     for heading, tensor in _headings(found):
         yield f"<h2>{heading}</h2>\n" + "\n".join(_difference(tensor))
     if found.unseen:
-        names = ", ".join(f"<code>{escape(name)}</code>" for name in found.unseen)
-        yield f"<p>It may have begun in what the dump lacks: {names}.</p>"
+        yield f"<p>{escape(unseen(found))}</p>"
+    if diagnosis is not None:
+        yield from _explanations(diagnosis)
     yield "<h2>Tensors</h2>\n" + _table(found)
-    drawn = sorted(found.differing, key=lambda t: t.origin != "here")[:_MOST_DRAWN]
+    drawn = sorted(found.differing, key=lambda t: t.origin == "before")[:_MOST_DRAWN]
     if drawn:
         yield "<h2>Where they differ</h2>"
         yield (
@@ -107,6 +126,17 @@ def _difference(tensor: "TensorComparison") -> Iterable[str]:
     """Return a paragraph for each line of a description."""
     name, *lines = tensor.describe()
     yield f"<p><strong>{escape(name)}</strong><br>" + "<br>".join(map(escape, lines)) + "</p>"
+
+
+def _explanations(diagnosis: "Diagnosis") -> Iterable[str]:
+    """Return what reproduces the dump's bits."""
+    if diagnosis.causes:
+        yield "<h2>What gives these bits</h2>"
+    for line in diagnosis.describe():
+        yield f"<p><strong>{escape(line)}</strong></p>"
+    for cause in diagnosis.causes:
+        lines = "".join(f"<li>{escape(line)}</li>" for line in cause.describe())
+        yield f"<p><code>{escape(cause.tensor.name)}</code></p>\n<ul>{lines}</ul>"
 
 
 def _table(found: "Comparison") -> str:
