@@ -40,8 +40,12 @@ def write(
         np.savez(file, allow_pickle=False, **{_HEADER: np.array(header)}, **bits)
 
 
-def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, ndarray]]:
+def read(
+    path: str | os.PathLike[str], what: str = "network"
+) -> tuple[dict[str, Any], dict[str, ndarray]]:
     """Return the description and the parameters' bits of a file that `write` wrote.
+
+    ``what`` is what the file should be, for the message.
 
     Raises
     ------
@@ -56,7 +60,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, ndarra
         except OSError:
             raise
         except Exception as error:  # whatever readers make of foreign bytes
-            raise ValueError(f"{os.fspath(path)} is not a pyodl network: {error}") from error
+            raise ValueError(f"{os.fspath(path)} is not a pyodl {what}: {error}") from error
 
 
 def _read(file: BinaryIO) -> tuple[dict[str, Any], dict[str, ndarray]]:

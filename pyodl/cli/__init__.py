@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 import pyodl
-from pyodl.cli import bench, compare, export, info, profile, train, tune
+from pyodl.cli import bench, compare, export, info, profile, replay, train, tune
 
 __all__ = ["main"]
 
@@ -26,6 +26,7 @@ _COMMANDS = {
     "bench": bench,
     "export": export,
     "compare": compare,
+    "replay": replay,
     "info": info,
 }
 _DESCRIPTION = (
@@ -41,6 +42,7 @@ examples:
   pyodl bench --against torch              time training steps beside PyTorch's in FP32
   pyodl export step resnet8 --steps 3 -o vectors    what a firmware must compute, for its tests
   pyodl compare uart.txt --against vectors          where a device's dump differs, and why
+  pyodl replay session.npz                 a recorded training session again, bit for bit
   pyodl info                               what this installation can do
 """
 

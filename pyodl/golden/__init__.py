@@ -19,6 +19,7 @@ describe themselves as JSON. `export.write` puts what they give into a directory
     _products     calls as matrix products that are added up in any order
     alternatives  what a device may have done instead
     explain       which of that gives a device's bits
+    replay        training sessions on record, run again
     _headers      the C headers in them; include/pyodl_check.h compares on the device
 """
 
@@ -26,11 +27,14 @@ from pyodl.golden._primitives import family_and_step
 from pyodl.golden._sizes import case_of
 from pyodl.golden.cases import Case, Operation, from_json
 from pyodl.golden.export import Tensor, Vectors, read, vectors_of, write
+from pyodl.golden.replay import Recorder, Session
 from pyodl.golden.steps import StepCase
 
 __all__ = [
     "Case",
     "Operation",
+    "Recorder",
+    "Session",
     "StepCase",
     "Tensor",
     "Vectors",
