@@ -16,7 +16,7 @@ from pyodl import arithmetic as arithmetics
 from pyodl.formats import from_bits, to_bits
 from pyodl.golden.cases import Operation
 from pyodl.golden.compare import Comparison, TensorComparison
-from pyodl.golden.explain import Explanation, Identification, explain, identify
+from pyodl.golden.explain import Explanation, Identification, explain, identify, listed
 from pyodl.golden.steps import StepCase
 from pyodl.primitives._orders import MATMUL_KERNELS
 
@@ -180,7 +180,7 @@ def _whole(found: Comparison, case: StepCase) -> tuple[Explanation, ...]:
                 if _gives(case.replace(**{kind: choice}).operations, inputs, got)
             )
             if choices:
-                sentence = f"{told} {_WHOLE[kind].format(' or '.join(choices))}"
+                sentence = f"{told} {_WHOLE[kind].format(listed(choices))}"
                 yield Explanation(of + kind, choices, sentence)
 
     told = "every tensor of the dump is that of a run"

@@ -26,7 +26,7 @@ from pyodl.golden.alternatives import (
 from pyodl.golden.cases import Case, Operation
 from pyodl.primitives._orders import MATMUL_KERNELS, MATVEC_KERNELS
 
-__all__ = ["Explanation", "Identification", "explain", "identify"]
+__all__ = ["Explanation", "Identification", "explain", "identify", "listed"]
 
 Bits = Mapping[str, ndarray]
 
@@ -119,8 +119,12 @@ def _told(found: Iterable[Hypothesis]) -> Iterator[Explanation]:
     """Tell hypotheses of one kind together."""
     for (kind, sentence), group in groupby(found, key=lambda h: (h.kind, h.sentence)):
         choices = tuple(h.choice for h in group)
-        listed = " or ".join([", ".join(choices[:-1]), choices[-1]] if choices[1:] else choices)
-        yield Explanation(kind, choices, sentence.format(listed))
+        yield Explanation(kind, choices, sentence.format(listed(choices)))
+
+
+def listed(choices: tuple[str, ...]) -> str:
+    """Return choices in words: "a", "a or b", "a, b or c"."""
+    return " or ".join([", ".join(choices[:-1]), choices[-1]] if choices[1:] else choices)
 
 
 def _pairs(case: Case) -> Iterator[Hypothesis]:
