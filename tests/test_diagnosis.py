@@ -6,11 +6,16 @@ from functools import cache
 import numpy as np
 import pytest
 from dump_files import computed
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from pyodl import arithmetic as arithmetics
 from pyodl import golden
 from pyodl.cli import main
+from pyodl.formats import from_bits
 from pyodl.golden.compare import compare
-from pyodl.golden.diagnosis import diagnose
+from pyodl.golden.diagnosis import diagnose, identify_dump
+from pyodl.golden.report import html_report
 
 STEPS = golden.StepCase("tiny_cnn", 2, arithmetic="fp16-fma", kernel="simd_2x4", cores=4)
 
@@ -148,3 +153,63 @@ def test_the_command_says_what_gives_the_bits(tmp_path, capsys):
     assert cause["replayed_from"] == {"a": "given", "b": "given"}
     assert {"arithmetic"} == {item["kind"] for item in cause["explanations"]}
     assert ["fp16-fp32acc", "simd_2x4"] in cause["identification"]
+
+
+@pytest.mark.parametrize("arithmetic", ["fp16-fma", "fp16-muladd", "fp16-fp32acc", "bf16-fma"])
+@pytest.mark.parametrize("kernel", ["naive", "simd_2x4", "m_simd_4x8"])
+def test_a_dump_without_a_label_is_identified(arithmetic, kernel):
+    case = golden.case_of("matmul", (6, 9, 8), cores=4, seed=3)  # the vectors' own are others
+    vectors = golden.vectors_of(case)
+    reference = case.replace(arithmetic=arithmetic)
+    inputs = {
+        name: from_bits(tensor.bits, arithmetics.get(arithmetic).storage)
+        for name, tensor in vectors.tensors.items()
+        if tensor.role == "input"
+    }
+    got = {
+        own: reference.run(inputs, kernel=own)["c"].view(np.uint16)
+        for own in ("naive", "simd_2x4", "m_simd_4x8")
+    }
+    common, _ = identify_dump(compare({"c": got[kernel]}, vectors))
+    matches = {own for name, own in common.matches if name == arithmetic and own in got}
+    assert matches == {own for own in got if np.array_equal(got[own], got[kernel])}
+    assert arithmetic in common.arithmetics
+
+
+def test_the_command_identifies_a_build(tmp_path, capsys):
+    broken = steps(arithmetic="fp16-muladd")
+    golden.write(tmp_path / "v", steps(), c_headers=False)
+    np.savez(tmp_path / "dump.npz", **computed(broken))
+    command = ["compare", str(tmp_path / "dump.npz"), "--against", str(tmp_path / "v")]
+    assert main([*command, "--identify"]) == 1
+    said = capsys.readouterr().out.split("identified from 8 operations: ")[1].splitlines()
+    assert said[0].startswith("fp16-muladd simd_2x4")
+    assert "fp16-fma" not in said[0]
+    assert len(said) == 9
+    np.savez(tmp_path / "dump.npz", **{"step0/loss": computed(steps())["step0/loss"]})
+    assert main([*command, "--identify"]) == 0
+    assert "nothing to identify" in capsys.readouterr().out
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.data())
+def test_no_bits_are_too_strange_to_be_compared(data):
+    """NaNs of any payload, infinities, subnormals; in any tensors, of any that are there."""
+    case = golden.StepCase("tiny_cnn", arithmetic="fp16-fma")
+    vectors = golden.vectors_of(case)
+    names = data.draw(st.sets(st.sampled_from(list(vectors.tensors)), min_size=1))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    share = data.draw(st.sampled_from([0.01, 0.5, 1.0]))
+    dump = {}
+    for name in names:
+        bits = vectors.tensors[name].bits
+        strange = rng.integers(0, 1 << 16, bits.shape).astype(bits.dtype)
+        dump[name] = np.where(rng.random(bits.shape) < share, strange, bits)
+    found = compare(dump, vectors)
+    assert {t.name for t in found.differing} == {
+        name for name in names if not np.array_equal(dump[name], vectors.tensors[name].bits)
+    }
+    diagnosis = diagnose(found, most=1)
+    assert len(diagnosis.causes) == (found.fault is not None)
+    json.dumps([found.to_json(), diagnosis.to_json()], allow_nan=False)
+    assert html_report(found, "dump", diagnosis).endswith("</html>\n")

@@ -34,6 +34,7 @@ examples:
   pyodl compare dump.bin --against vectors --html report.html --json report.json
   pyodl compare dump.npz --against resnet8 --steps 3 --arithmetic fp16-fma --seed 7
   pyodl compare dump.npz --against net.npz             a network of train --save
+  pyodl compare dump.bin --against vectors --identify  of a build that nobody knows
 
 Exit status: 0 if all bits are the same, 1 if any differ, 2 if the input cannot be used.
 """
@@ -53,6 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--json", metavar="FILE", help="write all of it here as JSON")
     add("--html", metavar="FILE", help="write a report with plots here")
+    add(
+        "--identify",
+        action="store_true",
+        help="also name every arithmetic and matmul kernel that gives the dump's bits",
+    )
     add("--prefix", metavar="NAME", help="of the names in the dump, as of pyodl export")
     model = parser.add_argument_group("of a model, as for pyodl export step")
     add = model.add_argument
@@ -94,12 +100,14 @@ def run(job: "Job") -> int:
     arguments, found, diagnosis = job
     if found.identical:
         print(f"{arguments.dump}: {summary(found)}")
-        return 0
-    _print_tensors(found)
-    print(f"\n{arguments.dump}: {summary(found)}")
-    _print_first(found)
-    _print_causes(diagnosis)
-    return 1
+    else:
+        _print_tensors(found)
+        print(f"\n{arguments.dump}: {summary(found)}")
+        _print_first(found)
+        _print_causes(diagnosis)
+    if arguments.identify:
+        _print_identified(found)
+    return 0 if found.identical else 1
 
 
 def _json_text(found: "Comparison", diagnosis: "Diagnosis", dump: str) -> str:
@@ -194,3 +202,17 @@ def _print_causes(diagnosis: "Diagnosis") -> None:
         print(f"\nwhat gives the bits of {cause.tensor.name}:")
         for line in cause.describe():
             print(f"  {line}")
+
+
+def _print_identified(found: "Comparison") -> None:
+    """Print the arithmetics and kernels that give the dump's bits."""
+    from pyodl.golden.diagnosis import identify_dump
+
+    common, single = identify_dump(found)
+    if not single:
+        print("\nno operation has all its inputs and outputs in the dump: nothing to identify")
+        return
+    print(f"\nidentified from {len(single)} operations: {common}")
+    if len(single) > 1:
+        for name, identification in single.items():
+            print(f"  {name}: {identification}")

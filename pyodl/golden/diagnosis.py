@@ -5,7 +5,7 @@ that gives every tensor of the dump is the simplest cause. Then the first operat
 wrongly are replayed one by one under every hypothesis of `pyodl.golden.explain`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +15,12 @@ from numpy import ndarray
 from pyodl import arithmetic as arithmetics
 from pyodl.formats import from_bits, to_bits
 from pyodl.golden.cases import Operation
-from pyodl.golden.compare import Comparison, TensorComparison
+from pyodl.golden.compare import Comparison, TensorComparison, operations_of
 from pyodl.golden.explain import Explanation, Identification, explain, identify, listed
 from pyodl.golden.steps import StepCase
 from pyodl.primitives._orders import MATMUL_KERNELS
 
-__all__ = ["Cause", "Diagnosis", "diagnose"]
+__all__ = ["Cause", "Diagnosis", "diagnose", "identify_dump"]
 
 _MOST_CORES = 16
 _WHOLE = {"arithmetic": "in {}", "kernel": "whose matmul kernel is {}", "cores": "on {} cores"}
@@ -92,17 +92,7 @@ class Diagnosis:
     @property
     def common(self) -> Identification:
         """The arithmetics and matmul kernels that give the bits of every one of the causes."""
-        if not self.causes:
-            return Identification(())
-        every = [cause.identification.matches for cause in self.causes]
-        with_kernel = [m for m in every if any(kernel is not None for _, kernel in m)]
-        return Identification(
-            tuple(
-                (arithmetic, kernel)
-                for arithmetic, kernel in (with_kernel or every)[0]
-                if all((arithmetic, kernel) in m or (arithmetic, None) in m for m in every)
-            )
-        )
+        return _in_common([cause.identification for cause in self.causes])
 
     def describe(self) -> list[str]:
         """Return lines on what explains more than one operation."""
@@ -144,6 +134,56 @@ def diagnose(found: Comparison, most: int = 3) -> Diagnosis:
     case = found.vectors.case
     whole = _whole(found, case) if causes and isinstance(case, StepCase) else ()
     return Diagnosis(whole, tuple(causes))
+
+
+def _in_common(every: Sequence[Identification]) -> Identification:
+    """Return what is in every identification; an operation without a kernel agrees with any."""
+    if not every:
+        return Identification(())
+    matches = [identification.matches for identification in every]
+    with_kernel = [m for m in matches if any(kernel is not None for _, kernel in m)]
+    return Identification(
+        tuple(
+            (arithmetic, kernel)
+            for arithmetic, kernel in (with_kernel or matches)[0]
+            if all((arithmetic, kernel) in m or (arithmetic, None) in m for m in matches)
+        )
+    )
+
+
+def identify_dump(
+    found: Comparison, most: int = 8
+) -> tuple[Identification, dict[str, Identification]]:
+    """Name the arithmetics and matmul kernels that give a dump's bits, whether they differ or not.
+
+    Parameters
+    ----------
+    found : Comparison
+        The arithmetic and the kernels of its case do not matter, only its shapes.
+    most : int
+        How many operations to look at: the first whose inputs and outputs the dump holds, those
+        with a matmul kernel before others.
+
+    Returns
+    -------
+    common : Identification
+        What gives the bits of all of these operations.
+    single : dict of Identification
+        What gives each, by the name of the first tensor that it computes.
+    """
+    got = {tensor.name: tensor.got for tensor in found.tensors}
+    known = [
+        operation
+        for operation in operations_of(found.vectors.case)
+        if any(name in got for name in operation.outputs.values())
+        and all(found.device.source(n) in ("dump", "given") for n in operation.inputs.values())
+    ]
+    known.sort(key=lambda operation: "kernel" not in operation.case.parameters)
+    single = {
+        next(iter(operation.outputs.values())): identify(operation, found.device, got)
+        for operation in known[:most]
+    }
+    return _in_common(list(single.values())), single
 
 
 def _cause(found: Comparison, tensor: TensorComparison) -> Cause:
