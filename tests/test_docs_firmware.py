@@ -43,9 +43,9 @@ def shell(tmp_path):
     """A function that runs a command as a shell in an empty folder would, after the last one."""
     commands = tmp_path / "bin"
     commands.mkdir()
-    for name in ("pyodl", "pytest"):
+    for name, how in (("pyodl", "-m pyodl"), ("pytest", "-m pytest"), ("python", "")):
         script = commands / name
-        script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m {name} "$@"\n')
+        script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {how} "$@"\n')
         script.chmod(0o755)
     folder = tmp_path / "empty"
     folder.mkdir()
