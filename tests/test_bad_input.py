@@ -359,3 +359,12 @@ def test_unknown_keywords_are_refused():
     for name in CALLS:
         with pytest.raises(TypeError):
             call(name, colour="red")
+
+
+def test_tensors_beyond_the_kernels_offsets():
+    x, w = np.ones((8, 2, 2), np.float16), np.ones((8, 3, 3), np.float16)
+    with pytest.raises(ValueError, match=r"a tensor has \d+ elements with its padding"):
+        P.depthwise_forward(x, w, padding=9000, stride=1000)
+    x, w = np.ones((2, 2, 8), np.float16), np.ones((8, 3, 3, 8), np.float16)
+    with pytest.raises(ValueError, match=r"it must have fewer than 2\*\*31"):
+        P.conv2d_forward(x, w, padding=9000, stride=1000, layout="HWC")

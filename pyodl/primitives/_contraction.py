@@ -13,12 +13,22 @@ from itertools import accumulate
 
 import numpy as np
 from numpy import ndarray
+from numpy.typing import ArrayLike
 
 from pyodl._kernels import LANES, SHAPES, Operation, bind
 from pyodl.arithmetic import ARITHMETICS, Arithmetic
 from pyodl.primitives._orders import Region
 
-__all__ = ["Offsets", "Padding", "Plan", "Step", "bind_contraction", "plan", "step_of"]
+__all__ = [
+    "Offsets",
+    "Padding",
+    "Plan",
+    "Step",
+    "bind_contraction",
+    "kernel_table",
+    "plan",
+    "step_of",
+]
 
 
 class Padding(IntEnum):
@@ -183,6 +193,28 @@ def _groups(count: int, rows: int) -> list[tuple[int, int]]:
     return list(zip(accumulate([0, *best[:-1]]), best, strict=True))
 
 
+def addressable(elements: int) -> int:
+    """Return the size of a tensor, padding included.
+
+    Raises
+    ------
+    ValueError
+        If the kernels' offsets do not reach so far.
+    """
+    if elements > np.iinfo(np.int32).max:
+        raise ValueError(
+            f"a tensor has {elements} elements with its padding; it must have fewer than 2**31"
+        )
+    return elements
+
+
+def kernel_table(table: ArrayLike) -> ndarray:
+    """Return offsets as the kernels take them; raise ValueError if a tensor is too large."""
+    wide = np.asarray(table, np.int64)
+    addressable(int(wide.max(initial=-1)) + 1)
+    return np.ascontiguousarray(wide, np.int32)
+
+
 def plan(offsets: Offsets, regions: Sequence[Region]) -> Plan:
     """Cut a contraction into tiles, region by region."""
     registers: list[list[int]] = []
@@ -208,7 +240,7 @@ def plan(offsets: Offsets, regions: Sequence[Region]) -> Plan:
     return Plan(
         offsets,
         tuple(regions),
-        tuple(np.ascontiguousarray(table, np.int32) for table in tables),
+        tuple(kernel_table(table) for table in tables),
         depth,
         depth * sum(region.outputs for region in regions),
     )

@@ -9,7 +9,7 @@ from numpy import ndarray
 
 from pyodl._kernels import LANES, Operation, bind
 from pyodl.arithmetic import Arithmetic
-from pyodl.primitives._contraction import step_of
+from pyodl.primitives._contraction import kernel_table, step_of
 from pyodl.primitives._geometry import Convolution, Image, input_grad_phases
 from pyodl.primitives._matmul import bind_pixel_sums
 from pyodl.primitives._staging import Stager
@@ -47,7 +47,7 @@ class _Units:
         real: ndarray | None,
     ) -> None:
         a, b, out = (np.asarray(table) for table in positions)
-        self.a_k, self.b_k = (np.ascontiguousarray(table, np.int32) for table in terms)
+        self.a_k, self.b_k = (kernel_table(table) for table in terms)
         padded = np.zeros(len(out), np.int64)
         if real is not None:
             padded[~real[b[:, None] + self.b_k].all(axis=1)] = 1
@@ -84,7 +84,7 @@ class _Units:
         first = np.arange(start, stop, LANES)[:, None]
         lanes = np.minimum(LANES, stop - first)
         columns = np.broadcast_arrays(first + a, first + b, first * self.plane + out, lanes, padded)
-        return np.ascontiguousarray(np.stack(columns, axis=-1).reshape(-1, 5), np.int32)
+        return kernel_table(np.stack(columns, axis=-1).reshape(-1, 5))
 
 
 @lru_cache(maxsize=256)

@@ -6,11 +6,12 @@ matrix is written: the rows and columns of im2row are the sums ``a_row + a_k`` t
 
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from math import prod
 
 import numpy as np
 from numpy import ndarray
 
-from pyodl.primitives._contraction import Offsets, Padding
+from pyodl.primitives._contraction import Offsets, Padding, addressable
 from pyodl.primitives._staging import SLACK, Copy
 
 __all__ = ["Convolution", "Image", "input_grad_phases"]
@@ -57,6 +58,10 @@ class Image:
     stride: tuple[int, int] = (1, 1)
     kept: tuple[int, int] = (1, 1)
     layout: str = "CHW"
+
+    def __post_init__(self) -> None:
+        """Check the size before anything is allocated."""
+        addressable(prod(self.shape))
 
     @property
     def planes(self) -> tuple[int, int]:
