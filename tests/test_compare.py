@@ -150,6 +150,10 @@ def test_what_is_no_dump_of_the_vectors_is_refused(dump, message):
         compare(dump, golden.vectors_of(CONV))
 
 
+def written(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
 def run(*arguments):
     return main(["compare", *map(str, arguments)])
 
@@ -216,6 +220,19 @@ def test_the_command_refuses_what_it_cannot_use(tmp_path, capsys):
         assert said.err.startswith("pyodl: ")
         assert said.err.count("\n") == 1
         assert message in said.err
+
+
+def test_the_command_does_not_write_over_the_dump(tmp_path, capsys):
+    vectors = golden.write(tmp_path / "v", CONV)
+    dump = write_raw(tmp_path / "dump.bin", computed(vectors))
+    against, before = ("--against", tmp_path / "v"), written(tmp_path)
+    for option in (("--json", tmp_path / "dump.json"), ("--html", dump)):
+        assert run(dump, *against, *option) == 2
+        assert "it is the dump's own file" in capsys.readouterr().err
+    assert written(tmp_path) == before
+    (tmp_path / "uart.txt").write_text("y: " + " ".join(hexadecimal(computed(vectors)["y"])))
+    for _ in range(2):
+        assert run(tmp_path / "uart.txt", *against, "--json", tmp_path / "uart.json") == 0
 
 
 def test_the_command_compares_with_a_saved_network(tmp_path):

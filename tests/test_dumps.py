@@ -1,6 +1,7 @@
 """Dumps of a device: what is read, bit for bit, and what is refused."""
 
 import json
+import os
 import zipfile
 from functools import cache
 
@@ -189,6 +190,12 @@ def test_an_array_with_too_little_data_or_too_much_is_refused(tmp_path):
             archive.writestr("y.npy", data)
         with pytest.raises(ValueError, match=message):
             read_dump(tmp_path / "dump.npz", vectors_of())
+
+
+def test_a_pipe_is_refused_before_it_is_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="pipe: it is no regular file"):
+        read_dump(tmp_path / "pipe", vectors_of())
 
 
 def test_a_missing_dump_is_an_os_error(tmp_path):

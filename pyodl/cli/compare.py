@@ -79,11 +79,15 @@ def prepare(arguments: argparse.Namespace) -> "Job":
     from pyodl._files import whole_file
     from pyodl.golden.compare import compare
     from pyodl.golden.diagnosis import diagnose
-    from pyodl.golden.dumps import read_dump
+    from pyodl.golden.dumps import files_of, read_dump
 
     files = {name: output(arguments, name) for name in ("json", "html")}
     vectors = _expected(arguments)
     found = compare(read_dump(arguments.dump, vectors, arguments.prefix), vectors)
+    taken = [path.resolve() for path in files_of(arguments.dump)]
+    for name, path in files.items():
+        if path is not None and path.resolve() in taken:
+            raise ValueError(f"--{name} {path}: it is the dump's own file")
     diagnosis = diagnose(found)
     for name, path in files.items():
         if path is not None:

@@ -22,6 +22,7 @@ must fit: nothing is cut, filled up or guessed.
 
 import json
 import os
+import stat
 import warnings
 import zipfile
 from pathlib import Path
@@ -34,7 +35,7 @@ from pyodl.golden._headers import identifier
 from pyodl.golden._hex_text import read_text
 from pyodl.golden.export import Tensor, Vectors, read
 
-__all__ = ["read_dump"]
+__all__ = ["files_of", "read_dump"]
 
 _MOST_TEXT = 1 << 30  # bytes of a log
 _TEXT_SUFFIXES = (".txt", ".log", ".hex")
@@ -79,6 +80,14 @@ def read_dump(
     return {name: found[name] for name in vectors.tensors if name in found}
 
 
+def files_of(path: str | os.PathLike[str]) -> tuple[Path, ...]:
+    """Return the files that a dump is read from: it, and the description of raw binary."""
+    source = Path(path)
+    if source.is_file() and _reader(source) is _read_raw:
+        return source, source.with_suffix(".json")
+    return (source,)
+
+
 class _Names:
     """The tensors that a dump may hold, by every name that they may have there."""
 
@@ -110,6 +119,8 @@ def _reader(source: Path) -> Any:
     """Return the function that reads a file, or a directory, of this kind."""
     if source.is_dir():
         return _read_vectors
+    if not stat.S_ISREG(source.stat().st_mode):
+        raise ValueError("it is no regular file; write what comes from a pipe into one first")
     with source.open("rb") as file:
         start = file.read(1 << 12)
     if source.suffix == ".npz" or start.startswith(b"PK\3\4"):
