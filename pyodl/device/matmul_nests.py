@@ -77,7 +77,7 @@ class RegisterTile:
     vector : bool
         Whether operands are read ``Form.lanes`` at a time.
     split_sum : bool
-        Whether lanes are summed into a further accumulator (``lanes-split`` of NUMERICS.md).
+        Whether lanes are summed into a further accumulator (``lanes-split`` of docs/numerics.md).
     """
 
     rows: int
