@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from pyodl import arithmetic, golden
-from pyodl.formats import from_bits, round_to, to_bits
+from pyodl.formats import add, from_bits, mul, round_to, to_bits
+from pyodl.formats import sub as subtract
 from pyodl.golden import _products, alternatives
 from pyodl.golden.compare import operations_of
 from pyodl.golden.explain import explain, identify
@@ -56,6 +57,7 @@ PRODUCTS = [
     golden.Case("matvec", {"a": (9, 7), "v": (7,)}, {"kernel": "simd_4x1"}, cores=4),
     golden.Case("linear_forward", {"x": (9,), "w": (5, 9)}),
     golden.Case("linear_input_grad", {"w": (5, 9), "dy": (5,)}),
+    golden.Case("linear_weight_grad", {"x": (9,), "dy": (5,)}, data="signed-zeros"),
     *(
         golden.Case(f"pointwise_{step}", shapes, {"layout": layout}, seed=3)
         for layout, image, small in (("CHW", (5, 3, 4), (7, 3, 4)), ("HWC", (3, 4, 5), (3, 4, 7)))
@@ -113,6 +115,54 @@ def test_another_arithmetic(case):
         assert explained(case, case.run(arithmetic=other))["arithmetic"] == (other,)
 
 
+def rounded_twice(case, a, b):
+    """Products of rows of a and of b, each rounded before it is added."""
+    own = arithmetic.get(case.arithmetic).storage
+    total = round_to(np.zeros((len(a), len(b))), own)
+    for k in range(a.shape[1]):
+        total = add(total, mul(a[:, k, None], b[None, :, k], own), own)
+    return total
+
+
+@pytest.mark.parametrize("name", ["bf16-fma", "fp32"])
+def test_a_multiply_add_that_is_not_fused_where_no_arithmetic_has_it(name):
+    case = matmul(kernel="naive", arithmetic=name)
+    inputs = case.inputs()
+    dumped = {"c": rounded_twice(case, inputs["a"], inputs["b"])}
+    storage = arithmetic.get(name).storage.name
+    assert explained(case, dumped, inputs) == {"unfused": (storage,)}
+    image = golden.Case(
+        "conv2d_forward",
+        {"x": (3, 5, 5), "w": (4, 3, 1, 1), "bias": (4,)},
+        arithmetic=name,
+        cores=2,
+    )
+    inputs = image.inputs()
+    y = rounded_twice(image, inputs["w"].reshape(4, 3), inputs["x"].reshape(3, 25).T)
+    y = add(y, inputs["bias"][:, None], storage).reshape(4, 5, 5)
+    assert explained(image, {"y": y}, inputs)["unfused"] == (storage,)
+
+
+def test_bfloat16_that_is_not_fused_is_told_once_to_who_expects_fp32_sums():
+    case = matmul(kernel="naive", arithmetic="bf16-fp32acc")
+    inputs = case.inputs()
+    dumped = rounded_twice(case, inputs["a"], inputs["b"])
+    assert explained(case, {"c": dumped}, inputs) == {"unfused": ("bfloat16",)}
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.25])
+def test_an_update_that_is_not_fused(decay):
+    parameters = {"lr": 0.1, "weight_decay": decay}
+    case = golden.Case("sgd", {"w": (9, 7), "grad": (9, 7)}, parameters, arithmetic="bf16-fma")
+    inputs = case.inputs()
+    lr, w, grad = round_to(0.1, "bfloat16"), inputs["w"], inputs["grad"]
+    if decay:
+        decayed = mul(round_to(decay, "bfloat16"), w, "bfloat16")
+        grad = add(grad, decayed, "bfloat16")
+    found = {"w_new": subtract(w, mul(lr, grad, "bfloat16"), "bfloat16"), "grad_new": grad}
+    assert explained(case, found, inputs) == {"unfused": ("bfloat16",)}
+
+
 def test_another_kernel_or_core_count():
     case = matmul(cores=2)
     found = explained(case, case.run(kernel="simd_4x8"))
@@ -140,9 +190,7 @@ def lanes(case, inputs, evens, odds):
         how = {"arithmetic": case.arithmetic, "kernel": "naive_m"}
         return one.run({"a": a, "b": b}, **how)["c"]
 
-    from pyodl.primitives import add
-
-    return add(dot(evens), dot(odds), arithmetic=case.arithmetic)
+    return add(dot(evens), dot(odds), arithmetic.get(case.arithmetic).storage)
 
 
 @pytest.mark.parametrize(
@@ -170,6 +218,64 @@ def test_one_core_too_many():
     c = case.run()["c"].copy()
     c[9:] = 0  # four blocks of 3 rows, three cores
     assert explained(case, {"c": c})["blocks"] == ("one core too many",)
+
+
+IMAGE = {"x": (8, 6, 7)}
+ONE_CORE_TOO_MANY = {  # on 3 cores; what is last of 8 channels, or of so many elements
+    "conv2d_forward": ({**IMAGE, "w": (8, 8, 3, 3)}, {"padding": 1, "algorithm": "direct"}, "y"),
+    "conv2d_weight_grad": (
+        {**IMAGE, "dy": (8, 6, 7)},
+        {"kernel_size": 3, "padding": 1, "algorithm": "direct"},
+        "dw",
+    ),
+    "conv2d_input_grad": (
+        {"w": (5, 8, 3, 3), "dy": (5, 4, 4)},
+        {"input_size": 6, "algorithm": "direct"},
+        "dx",
+    ),
+    "depthwise_forward": ({**IMAGE, "w": (8, 3, 3)}, {"padding": 1}, "y"),
+    "avg_pool_forward": (IMAGE, {"kernel_size": 2, "stride": 2}, "y"),
+    "max_pool_backward": (
+        {**IMAGE, "dy": (8, 3, 3)},
+        {"kernel_size": 2, "stride": 2},
+        "dx",
+    ),
+    "linear_weight_grad": ({"x": (9,), "dy": (8,)}, {}, "dw"),
+    "relu_forward": (IMAGE, {}, "y"),
+    "add": ({"a": (8, 6, 7), "b": (8, 6, 7)}, {}, "y"),
+}
+
+
+@pytest.mark.parametrize("name", list(ONE_CORE_TOO_MANY))
+def test_one_core_too_many_of_what_is_no_product(name):
+    shapes, parameters, output = ONE_CORE_TOO_MANY[name]
+    case = golden.Case(name, shapes, parameters, cores=3, arithmetic="fp16-fma", seed=2)
+    y = case.run()[output].copy()
+    items = y.reshape(-1) if name in ("relu_forward", "add") else y
+    block = -(-len(items) // 4)
+    assert len(items[3 * block :])
+    items[3 * block :] = 0
+    assert explained(case, {output: y}) == {"blocks": ("one core too many",)}
+
+
+def test_one_core_too_many_leaves_the_last_channels_and_weights():
+    shapes = {"x": (6, 7, 8), "w": (8, 3, 3, 8)}
+    parameters = {"layout": "HWC", "algorithm": "direct"}
+    case = golden.Case("conv2d_forward", shapes, parameters, cores=3)
+    y = case.run()["y"].copy()
+    y[:, :, 6:] = 0
+    assert explained(case, {"y": y}) == {"blocks": ("one core too many",)}
+    case = golden.Case("sgd", {"w": (9, 7), "grad": (9, 7)}, {"lr": 0.1}, cores=3)
+    inputs = case.inputs()
+    new = case.run(inputs)["w_new"].copy()
+    new.reshape(-1)[48:] = inputs["w"].reshape(-1)[48:]
+    assert explained(case, {"w_new": new}, inputs) == {"blocks": ("one core too many",)}
+    gradient = golden.Case(
+        "depthwise_input_grad", {"w": (8, 3, 3), "dy": (8, 4, 4)}, {"input_size": 6}, cores=3
+    )
+    dx = gradient.run()["dx"].copy()
+    dx[6:] = 0
+    assert explained(gradient, {"dx": dx}) == {}  # every core computes all of it
 
 
 def test_bias():

@@ -13,11 +13,11 @@ from numpy import ndarray
 
 from pyodl import arithmetic as arithmetics
 from pyodl import primitives as P
-from pyodl.formats import add, round_to
+from pyodl.formats import add, mul, round_to
 from pyodl.golden.cases import Case
 from pyodl.primitives._orders import MATVEC_KERNELS, Order, Region, matmul_regions, matvec_regions
 
-__all__ = ["Product", "product_of", "summed"]
+__all__ = ["Accumulator", "Product", "Unfused", "kernel_of", "product_of", "summed"]
 
 Inputs = Mapping[str, ndarray]
 
@@ -86,6 +86,10 @@ def _matvec(_: Case, x: Inputs) -> Product:
 
 def _linear_forward(_: Case, x: Inputs) -> Product:
     return Product(x["w"], _matrix(x["x"], 1), False, "y", lambda c: c[:, 0])
+
+
+def _linear_weight_grad(_: Case, x: Inputs) -> Product:
+    return Product(_turned(x["dy"], 1), _turned(x["x"], 1), False, "dw", lambda c: c)
 
 
 def _linear_input_grad(_: Case, x: Inputs) -> Product:
@@ -222,6 +226,7 @@ _PRODUCTS: dict[str, Callable[[Case, Inputs], Product]] = {
     "matmul": _matmul,
     "matvec": _matvec,
     "linear_forward": _linear_forward,
+    "linear_weight_grad": _linear_weight_grad,
     "linear_input_grad": _linear_input_grad,
     "pointwise_forward": _pointwise_forward,
     "pointwise_weight_grad": _pointwise_weight_grad,
@@ -262,6 +267,11 @@ class Accumulator:
             left, right, transpose_b=True, kernel="naive_m", arithmetic=self.arithmetic, cores=1
         )
 
+    def product(self, a: ndarray, b: ndarray) -> ndarray:
+        """Return the products of a single term, which no accumulator takes: -0 stays."""
+        left, right = (np.ascontiguousarray(round_to(x, self.format)) for x in (a, b))
+        return np.asarray(mul(left, right.T, self.format))
+
     def plus(self, x: ndarray, y: ndarray) -> ndarray:
         """Return a sum, rounded."""
         return np.asarray(add(x, y, self.format))
@@ -271,12 +281,30 @@ class Accumulator:
         return np.asarray(round_to(x, self.storage))
 
 
+class Unfused(Accumulator):
+    """Sums whose products are rounded before they are added, term by term."""
+
+    def dot(self, a: ndarray, b: ndarray, terms: slice | ndarray) -> ndarray:
+        """Return the sums over some of the terms, in order; none of them is +0."""
+        left, right = a[:, terms], b[:, terms]
+        total = np.asarray(round_to(np.zeros((len(a), len(b))), self.format))
+        for k in range(left.shape[1]):
+            total = self.plus(total, self.product(left[:, k : k + 1], right[:, k : k + 1]))
+        return total
+
+
 def summed(
-    product: Product, case: Case, sums: Callable[[Accumulator, ndarray, ndarray], ndarray]
+    product: Product,
+    case: Case,
+    sums: Callable[[Accumulator, ndarray, ndarray], ndarray],
+    accumulator: Accumulator | None = None,
 ) -> ndarray:
-    """Return C with ``sums`` where the kernel has two lanes, and as it is elsewhere."""
+    """Return C with ``sums`` where the kernel has two lanes, and as it is elsewhere.
+
+    ``accumulator`` is that of the case's arithmetic if it is None.
+    """
     n, _, m = product.sizes
-    accumulator = Accumulator(case.arithmetic)
+    accumulator = accumulator or Accumulator(case.arithmetic)
     everywhere = slice(None)
     c = np.empty((n, m), product.a.dtype)
     for region in product.regions(case):
@@ -284,6 +312,8 @@ def summed(
         a, b = product.a[rows], product.b[columns]
         if region.order in (Order.LANES_SPLIT, Order.LANES_INTO_0):
             c[rows, columns] = accumulator.stored(sums(accumulator, a, b))
+        elif region.order is Order.PRODUCT:
+            c[rows, columns] = accumulator.stored(accumulator.product(a, b))
         else:
             c[rows, columns] = accumulator.stored(accumulator.dot(a, b, everywhere))
     return c

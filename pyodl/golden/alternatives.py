@@ -12,10 +12,11 @@ import numpy as np
 from numpy import ndarray
 
 from pyodl import arithmetic as arithmetics
-from pyodl.formats import add, from_bits, round_to, to_bits
+from pyodl.formats import add, from_bits, mul, round_to, sub, to_bits
 from pyodl.golden._products import (
     Accumulator,
     Product,
+    Unfused,
     kernel_of,
     product_of,
     summed,
@@ -60,6 +61,7 @@ def _override(kind: str, choice: str, sentence: str, **fields: Any) -> Hypothesi
 def hypotheses(case: Case) -> Iterator[Hypothesis]:
     """Yield what a device may have done instead of a case, the likeliest first."""
     yield from arithmetics_of(case)
+    yield from _unfused(case)
     yield from _other_kernels(case)
     yield from _other_paddings(case)
     yield from _LEFTOVERS
@@ -85,6 +87,42 @@ def arithmetics_of(case: Case) -> Iterator[Hypothesis]:
         if arithmetic.storage is storage and name != case.arithmetic:
             sentence = _ARITHMETIC_SENTENCES[name.rpartition("-")[2]]
             yield _override("arithmetic", name, sentence, arithmetic=name)
+
+
+def _unfused(case: Case) -> Iterator[Hypothesis]:
+    """Yield two roundings in the storage format, where no arithmetic of pyodl's has them."""
+    storage = arithmetics.get(case.arithmetic).storage
+    narrow = [
+        arithmetic
+        for arithmetic in arithmetics.ARITHMETICS.values()
+        if arithmetic.storage is storage and arithmetic.accumulator is storage
+    ]
+    if all(arithmetic.fused for arithmetic in narrow):
+        model = _sgd_unfused if case.primitive == "sgd" else _product_unfused
+        yield Hypothesis(
+            "unfused",
+            storage.name,
+            _ARITHMETIC_SENTENCES["muladd"],
+            lambda case, x: model(case.replace(arithmetic=narrow[0].name), x),
+        )
+
+
+def _product_unfused(case: Case, x: Inputs) -> Outputs:
+    product = _product(case, x)
+    accumulator = Unfused(case.arithmetic)
+    return _result(product, case, x, summed(product, case, own_sums(product, case), accumulator))
+
+
+def _sgd_unfused(case: Case, x: Inputs) -> Outputs:
+    format = arithmetics.get(case.arithmetic).storage
+    w, grad = x["w"], x["grad"]
+    lr, decay = (
+        np.asarray(round_to(float(case.parameters.get(name, 0.0)), format))
+        for name in ("lr", "weight_decay")
+    )
+    if decay != 0:
+        grad = np.asarray(add(grad, mul(decay, w, format), format))
+    return {"w_new": np.asarray(sub(w, mul(lr, grad, format), format)), "grad_new": grad}
 
 
 def _other_kernels(case: Case) -> Iterator[Hypothesis]:
@@ -229,22 +267,69 @@ _LEFTOVERS = (
 # ---- blocks, bias, subnormals, formats --------------------------------------------------------
 
 
+def _unwritten(size: int, cores: int) -> slice:
+    """Return the last of the blocks for one core more than there is."""
+    block = -(-size // (cores + 1))
+    if cores * block >= size:
+        raise ValueError("the last block is empty")
+    return slice(cores * block, None)
+
+
 def _missing_block(case: Case, x: Inputs) -> Outputs:
     """Blocks for one core more than there is: the last one's outputs stay +0."""
-    product = _product(case, x)
+    product = product_of(case, x)
+    if product is None:
+        return _missing_items(case, x)
     n, _, m = product.sizes
     down_columns = kernel_of(case) in ("naive_m", "m_simd_2x4", "m_simd_4x8")
-    size = m if down_columns else n
-    block = -(-size // (case.cores + 1))
-    if case.cores * block >= size:
-        raise ValueError("the last block is empty")
+    unwritten = _unwritten(m if down_columns else n, case.cores)
     c = summed(product, case, own_sums(product, case))
-    unwritten = slice(case.cores * block, None)
     if down_columns:
         c[:, unwritten] = 0
     else:
         c[unwritten] = 0
     return _result(product, case, x, c)
+
+
+_SHARED = {  # of what is no matrix product; depthwise gradients are not divided over cores
+    **dict.fromkeys(
+        ("conv2d_forward", "conv2d_weight_grad", "conv2d_input_grad", "depthwise_forward"),
+        "channels",
+    ),
+    **{
+        f"{pool}_pool_{step}": "channels"
+        for pool in ("avg", "max")
+        for step in ("forward", "backward")
+    },
+    **{
+        f"{family}_{step}": "elements"
+        for family in ("relu", "leaky_relu", "sigmoid")
+        for step in ("forward", "backward")
+    },
+    **dict.fromkeys(("add", "sgd"), "elements"),
+}
+_IN_PLACE = {"w_new": "w", "grad_new": "grad"}  # by output: the input that is there before
+
+
+def _missing_items(case: Case, x: Inputs) -> Outputs:
+    """Blocks of channels or elements for one core more: what is last stays as it was."""
+    shared = _SHARED.get(case.primitive)
+    if shared is None:
+        raise ValueError("not divided over cores")
+    is_image = case.primitive != "conv2d_weight_grad"
+    axis = -1 if is_image and case.parameters.get("layout") == "HWC" else 0
+    outputs = {}
+    for name, whole in case.run(x).items():
+        y = whole.copy()
+        before = x[_IN_PLACE[name]] if name in _IN_PLACE else np.zeros_like(y)
+        items, kept = (
+            tensor.reshape(-1) if shared == "elements" else np.moveaxis(tensor, axis, 0)
+            for tensor in (y, before)
+        )
+        unwritten = _unwritten(len(items), case.cores)
+        items[unwritten] = kept[unwritten]
+        outputs[name] = y
+    return outputs
 
 
 def own_sums(product: Product, case: Case) -> Sums:

@@ -38,8 +38,8 @@ class Explanation:
     Parameters
     ----------
     kind : str
-        "arithmetic", "kernel", "padding", "leftover", "cores", "blocks", "bias", "subnormals",
-        "format" or "stale"; two of them joined by " + " where it takes both.
+        "arithmetic", "unfused", "kernel", "padding", "leftover", "cores", "blocks", "bias",
+        "subnormals", "format" or "stale"; two of them joined by " + " where it takes both.
     choices : tuple of str
         Which of that kind; these data do not tell several of them apart.
     sentence : str
@@ -133,7 +133,7 @@ def _pairs(case: Case) -> Iterator[Hypothesis]:
         changed = case.replace(arithmetic=first.choice)
         told = first.sentence.format(first.choice)
         for second in hypotheses(changed):
-            if second.kind not in ("arithmetic", "format"):
+            if second.kind not in ("arithmetic", "unfused", "format"):
                 yield Hypothesis(
                     f"arithmetic + {second.kind}",
                     second.choice,
