@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pyodl import golden
-from pyodl.golden.dumps import read_dump
+from pyodl.golden.dumps import read_dump, write_dump
 
 CONV = golden.case_of(
     "conv2d_forward", (3, 4, 5), out_channels=2, kernel_size=3, padding=1, arithmetic="fp16-fma"
@@ -54,6 +54,43 @@ def test_arrays_are_read_as_values_or_as_bits(arithmetic, order, tmp_path):
     np.savez_compressed(tmp_path / "values.npz", y=y.values)
     for name in ("bits.npz", "values.npz"):
         assert same(read_dump(tmp_path / name, vectors), computed(vectors))
+
+
+@pytest.mark.parametrize("arithmetic", ["fp16-fma", "bf16-fma", "fp32"])
+@pytest.mark.parametrize("file", ["dump.bin", "dump", "dump.npz", "dump.txt"])
+def test_what_is_written_is_read_again(arithmetic, file, tmp_path):
+    vectors = vectors_of(arithmetic)
+    tensors = {name: tensor.values for name, tensor in vectors.tensors.items()}
+    write_dump(tmp_path / file, tensors)
+    bits = {name: tensor.bits for name, tensor in vectors.tensors.items()}
+    assert same(read_dump(tmp_path / file, vectors), bits)
+
+
+def test_steps_are_written_and_a_raw_dump_has_the_bytes_of_a_device(tmp_path):
+    vectors = steps()
+    tensors = {name: tensor.values for name, tensor in vectors.tensors.items()}
+    outputs = {name: tensors[name] for name in computed(vectors)}
+    for file in ("own.bin", "own.npz", "own.txt"):
+        write_dump(tmp_path / file, outputs)
+        assert same(read_dump(tmp_path / file, vectors), computed(vectors))
+    device = write_raw(tmp_path / "device.bin", computed(vectors))
+    assert (tmp_path / "own.bin").read_bytes() == device.read_bytes()
+    described = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("own", "device")]
+    assert described[0] == described[1]
+
+
+@pytest.mark.parametrize(
+    "file, tensors, error, message",
+    [
+        ("dump.bin", {}, ValueError, "tensors is empty"),
+        ("dump.json", {"y": np.float16([1])}, ValueError, "json is the suffix"),
+        ("dump.bin", {"y": np.ones(2)}, TypeError, "y has dtype float64; it must be one of"),
+    ],
+)
+def test_what_is_no_dump_is_not_written(file, tensors, error, message, tmp_path):
+    with pytest.raises(error, match=message):
+        write_dump(tmp_path / file, tensors)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_directory_of_vectors_is_a_dump_of_every_tensor(tmp_path):

@@ -18,6 +18,8 @@ a directory of vectors
 A tensor may be named as the vectors name it, as C does ("step0_activation_conv1"), or either with
 the prefix of the C headers. What a dump does not hold is not there in the result; what it holds
 must fit: nothing is cut, filled up or guessed.
+
+`write_dump` writes the first three, for a device that is simulated in Python.
 """
 
 import json
@@ -25,20 +27,24 @@ import os
 import stat
 import warnings
 import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Literal
 
 import numpy as np
 from numpy import ndarray
 
+from pyodl._files import whole_file
+from pyodl.formats import FORMATS, to_bits
 from pyodl.golden._headers import identifier
 from pyodl.golden._hex_text import read_text
 from pyodl.golden.export import Tensor, Vectors, read
 
-__all__ = ["files_of", "read_dump"]
+__all__ = ["files_of", "read_dump", "write_dump"]
 
 _MOST_TEXT = 1 << 30  # bytes of a log
 _TEXT_SUFFIXES = (".txt", ".log", ".hex")
+_PER_LINE = 16
 
 
 def read_dump(
@@ -78,6 +84,70 @@ def read_dump(
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
     return {name: found[name] for name in vectors.tensors if name in found}
+
+
+def write_dump(path: str | os.PathLike[str], tensors: Mapping[str, ndarray]) -> None:
+    """Write tensors as a device dumps them, in the form that the path's suffix names.
+
+    Parameters
+    ----------
+    path : str or path
+        With ``.npz``; ``.txt``, ``.log`` or ``.hex`` for hexadecimal text; or any other suffix for
+        raw binary, with its description as ``.json`` beside it. Each file is written whole or not
+        at all.
+    tensors : mapping of str to ndarray of float16, bfloat16 or float32
+        At least one, by the vectors' names.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be written.
+    TypeError
+        If a tensor has another dtype.
+    ValueError
+        If there is no tensor, or the path has the suffix of the description.
+    """
+    target = Path(path)
+    if not tensors:
+        raise ValueError("tensors is empty; a dump holds at least one")
+    if target.suffix == ".json":
+        raise ValueError(f"path is {target}; .json is the suffix of a raw dump's description")
+    for name, tensor in tensors.items():
+        if tensor.dtype.name not in FORMATS:
+            raise TypeError(
+                f"{name} has dtype {tensor.dtype}; it must be one of {', '.join(FORMATS)}"
+            )
+    bits = {name: np.asarray(to_bits(tensor)) for name, tensor in tensors.items()}
+    if target.suffix == ".npz":
+        with whole_file(target) as file:
+            np.savez(file, allow_pickle=False, **bits)
+    elif target.suffix in _TEXT_SUFFIXES:
+        with whole_file(target) as file:
+            file.writelines(line.encode() for name in bits for line in _lines(name, bits[name]))
+    else:
+        _write_raw(target, tensors, bits)
+
+
+def _lines(name: str, bits: ndarray) -> Iterator[str]:
+    """Yield a tensor as text."""
+    yield f"{name}:\n"
+    words = [f"{word:0{2 * bits.dtype.itemsize}x}" for word in bits.reshape(-1).tolist()]
+    for start in range(0, len(words), _PER_LINE):
+        yield " ".join(words[start : start + _PER_LINE]) + "\n"
+
+
+def _write_raw(target: Path, tensors: Mapping[str, ndarray], bits: Mapping[str, ndarray]) -> None:
+    """Write raw binary and its description."""
+    described, offset = {}, 0
+    for name, tensor in tensors.items():
+        shape = list(tensor.shape)
+        described[name] = {"dtype": tensor.dtype.name, "shape": shape, "offset": offset}
+        offset += tensor.nbytes
+    with whole_file(target) as file:
+        for words in bits.values():
+            file.write(words.astype(words.dtype.newbyteorder("<")).tobytes())
+    with whole_file(target.with_suffix(".json")) as file:
+        file.write(json.dumps(described, indent=1).encode())
 
 
 def files_of(path: str | os.PathLike[str]) -> tuple[Path, ...]:
