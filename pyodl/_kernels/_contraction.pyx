@@ -10,13 +10,15 @@ from libc.string cimport memcpy, memset
 
 from pyodl._kernels._capsule cimport kernel_capsule
 from pyodl._kernels._tile cimport (
-    LEFT_OUT, MAX_LANES, MAX_REGISTERS, MAX_ROWS, MULTIPLIED, PYODL_LANES, PYODL_SHAPES,
-    SKIPPED_IN_B, Contraction, Rows, Segment, compute_tile, in_doubt, may_reach_negative_zero,
-    pyodl_shapes, raise_flag, rounding_begin, rounding_ordinary, rounding_restore, store_rows,
-    sum_without_padding,
+    LEFT_OUT, MAX_LANES, MAX_REGISTERS, MAX_ROWS, MULTIPLIED, NEGATIVE_ZERO, NONFINITE, PYODL_LANES,
+    PYODL_SHAPES, SKIPPED_IN_B, Contraction, Rows, Segment, compute_tile, cuts_strips, in_doubt,
+    may_reach_negative_zero, pyodl_shapes, raise_flag, rounding_begin, rounding_ordinary, rounding_restore,
+    shape_of_strip, store_rows, sum_without_padding,
 )
 from pyodl._kernels._team cimport over_parts
-from pyodl._kernels._types cimport Arguments, float_bits, load_value, storage_format
+from pyodl._kernels._types cimport (
+    Arguments, float_bits, is_negative_zero, load_value, storage_format,
+)
 
 
 # A register of columns; its segments are those of its lanes that are outputs. `padded`: whether a
@@ -68,6 +70,10 @@ cdef inline int64_t width(const Tile *tile) noexcept nogil:
     return pyodl_shapes[tile.shape].registers
 
 
+cdef inline bint has_flag(const Arguments *args, int32_t bits) noexcept nogil:
+    return args.arrays[11] != NULL and (<const int32_t *>args.arrays[11])[0] & bits
+
+
 cdef int32_t look_again(
     const Arguments *args, const Contraction *c, const Tile *tile, const int32_t *a_row,
     const float *starts, float *values
@@ -78,7 +84,7 @@ cdef int32_t look_again(
     cdef const uint8_t *real = <const uint8_t *>args.arrays[9]
     cdef int step = <int>args.sizes[2]
     cdef int padding = <int>args.sizes[4]
-    cdef bint everything = args.arrays[11] != NULL and (<const int32_t *>args.arrays[11])[0] != 0
+    cdef bint everything = has_flag(args, NONFINITE)
     cdef bint negative_zero = may_reach_negative_zero(step) or args.sizes[6] != 0
     cdef int64_t i, j, at
     cdef int32_t doubt = 0
@@ -136,6 +142,24 @@ cdef void load_starts(const Arguments *args, const Tile *tile, float *starts) no
     rounding_restore(mode)
 
 
+cdef bint stored_negative_zero(const Arguments *args, const Tile *tile) noexcept nogil:
+    """Whether an output of a tile, already stored, is -0."""
+    cdef const int32_t *out_rows = <const int32_t *>args.arrays[5] + tile.first_row
+    cdef const Register *registers = <const Register *>args.arrays[6] + tile.first_register
+    cdef const Segment *segments
+    cdef int format = storage_format(args.arithmetic)
+    cdef int64_t i, j, s, lane
+    for i in range(tile.rows):
+        for j in range(width(tile)):
+            segments = <const Segment *>args.arrays[7] + registers[j].first_segment
+            for s in range(registers[j].segments):
+                for lane in range(segments[s].count):
+                    if is_negative_zero(format, args.arrays[10],
+                                        out_rows[i] + segments[s].out + lane * args.sizes[3]):
+                        return True
+    return False
+
+
 cdef int32_t run_tile(
     const Arguments *args, const Contraction *c, const Tile *tile
 ) noexcept nogil:
@@ -149,6 +173,8 @@ cdef int32_t run_tile(
     cdef bint resumes = args.sizes[6] != 0
     cdef int64_t i
     cdef int32_t doubt
+    if args.sizes[5] and not has_flag(args, NONFINITE) and not stored_negative_zero(args, tile):
+        return 0
     if resumes:
         memset(starts, 0, sizeof(starts))
         load_starts(args, tile, starts)
@@ -163,10 +189,35 @@ cdef int32_t run_tile(
     return doubt
 
 
+cdef inline bint below(const Tile *lower, const Tile *upper) noexcept nogil:
+    """Whether two tiles follow one another in the same columns."""
+    return (
+        lower.first_register == upper.first_register and width(lower) == width(upper)
+        and lower.first_row == upper.first_row + upper.rows and lower.order == upper.order
+    )
+
+
+cdef int32_t run_strip(
+    const Arguments *args, const Contraction *c, const Tile *strip
+) noexcept nogil:
+    """Cut a strip into tiles whose sums stay in memory, and run them."""
+    cdef Tile tile = strip[0]
+    cdef int64_t stop = strip.first_row + strip.rows
+    cdef int32_t doubt = 0
+    while tile.first_row < stop:
+        tile.shape = shape_of_strip(<int>width(strip), stop - tile.first_row)
+        tile.rows = <int32_t>min(pyodl_shapes[tile.shape].rows, stop - tile.first_row)
+        doubt |= run_tile(args, c, &tile)
+        tile.first_row += tile.rows
+    return doubt
+
+
 cdef void contract_tiles(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
     cdef Contraction c
     cdef const Tile *tiles = <const Tile *>args.arrays[8]
-    cdef int64_t t
+    cdef Tile tile
+    cdef int64_t t = start
+    cdef bint strips = cuts_strips(<int>args.sizes[2])
     cdef int32_t doubt = 0
     cdef unsigned mode
     c.a = <const float *>args.arrays[0]
@@ -175,23 +226,32 @@ cdef void contract_tiles(const Arguments *args, int64_t start, int64_t stop) noe
     c.b_k = <const int32_t *>args.arrays[4]
     c.depth = args.sizes[0]
     mode = rounding_begin(<int>args.sizes[2])
-    for t in range(start, stop):
-        doubt |= run_tile(args, &c, &tiles[t])
+    while t < stop:
+        tile = tiles[t]
+        t += 1
+        if strips:
+            while t < stop and below(&tiles[t], &tile):
+                tile.rows += tiles[t].rows
+                t += 1
+            doubt |= run_strip(args, &c, &tile)
+        else:
+            doubt |= run_tile(args, &c, &tile)
     rounding_restore(mode)
     if args.sizes[4] == LEFT_OUT and doubt:
-        raise_flag(<int32_t *>args.arrays[11])
+        raise_flag(<int32_t *>args.arrays[11], NEGATIVE_ZERO)
 
 
 cdef void contract(const Arguments *args, int num_threads) noexcept nogil:
     """Run a contraction, tile by tile.
 
     Arrays: a, b (float); a_row, a_k, b_k, out_row (int32); registers, segments, tiles (int32
-    records); real (uint8, of the padded operand, or NULL); out (storage); flag (int32: in, whether
-    the operand that meets padding has infinities or NaNs; out, for `LEFT_OUT`, whether the result
-    is in doubt; or NULL). Sizes: K, tiles, step, lane stride, padding, guarded (run only if the
-    flag is set), resumes (sums start from what the output holds).
+    records); real (uint8, of the padded operand, or NULL); out (storage); flag (int32 of `Doubt`: in,
+    about the operand that meets padding; out, for `LEFT_OUT`, about the result; or NULL). Sizes:
+    K, tiles, step, lane stride, padding, guarded (nothing runs unless the flag is set, and where
+    it is set for a -0 only the tiles that hold one do), resumes (sums start from what the output
+    holds).
     """
-    if args.sizes[5] == 0 or (<const int32_t *>args.arrays[11])[0]:
+    if args.sizes[5] == 0 or has_flag(args, NONFINITE | NEGATIVE_ZERO):
         over_parts(args, num_threads, args.sizes[1], num_threads, contract_tiles)
 
 

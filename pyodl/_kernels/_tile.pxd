@@ -24,7 +24,9 @@ cdef extern from "include/tile.h" nogil:
     unsigned rounding_begin(int) noexcept
     unsigned rounding_ordinary() noexcept
     void rounding_restore(unsigned) noexcept
-    void raise_flag(int32_t *) noexcept
+    bint cuts_strips(int) noexcept
+    int shape_of_strip(int, int64_t) noexcept
+    void raise_flag(int32_t *, int32_t) noexcept
     void compute_tile(
         const Contraction *, int, int, int, const int32_t *, const int32_t *, bint,
         float *) noexcept
@@ -62,6 +64,12 @@ cdef enum Padding:
     SKIPPED_IN_A = 1
     SKIPPED_IN_B = 2
     LEFT_OUT = 3  # the offsets leave zeros out that the device multiplies: report a doubt
+
+
+# The bits of a contraction's flag.
+cdef enum Doubt:
+    NONFINITE = 1  # the operand that meets padding has infinities or NaNs
+    NEGATIVE_ZERO = 2  # a result is -0, which zeros left out may have made +0
 
 
 cdef inline bint may_reach_negative_zero(int step) noexcept nogil:

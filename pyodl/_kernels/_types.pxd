@@ -34,6 +34,7 @@ cdef extern from "include/formats.h" nogil:
     float fma_to_odd(float, float, float) noexcept
     float fma_float(float, float, float) noexcept
     float load_value(int, const void *, int64_t) noexcept
+    bint is_negative_zero(int, const void *, int64_t) noexcept
     void store_value(int, void *, int64_t, float) noexcept
     float round_value(int, float) noexcept
 

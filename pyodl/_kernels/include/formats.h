@@ -134,6 +134,11 @@ PYODL_INLINE float load_value(int format, const void *array, int64_t i) {
     }
 }
 
+PYODL_INLINE int is_negative_zero(int format, const void *array, int64_t i) {
+    return format == PYODL_FLOAT32 ? ((const uint32_t *)array)[i] == 0x80000000u
+                                   : ((const uint16_t *)array)[i] == 0x8000u;
+}
+
 PYODL_INLINE void store_value(int format, void *array, int64_t i, float value) {
     switch (format) {
     case PYODL_FLOAT16: ((uint16_t *)array)[i] = half_from_float(value); break;

@@ -165,6 +165,23 @@ PYODL_INLINE lanes lanes_rounded_half(lanes value) {
 #endif
 }
 
+#if PYODL_LANES == 8
+/* Sums of a binary16 accumulator that stay in memory, as halves: to round there and back takes three
+ * instructions of the vector units instead of four, of which two have one unit only. The empty
+ * assembly keeps compilers from joining the conversion and the store (slower), and from taking
+ * the value from the register after all. */
+typedef __m128i half_slot;
+
+PYODL_INLINE void slot_store(half_slot *slot, lanes value) {
+    __m128i half = _mm256_cvtps_ph((__m256)value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __asm__("" : "+x"(half));
+    *slot = half;
+    __asm__("" : "+m"(*slot));
+}
+
+PYODL_INLINE lanes slot_load(const half_slot *slot) { return (lanes)_mm256_cvtph_ps(*slot); }
+#endif
+
 PYODL_INLINE lanes lanes_rounded_bfloat(lanes value) {
     return (lanes)(lanes_rounded_bfloat_bits(value) & 0xFFFF0000u);
 }
@@ -282,6 +299,26 @@ PYODL_INLINE lanes lanes_step(int step, lanes a, lanes b, lanes c) {
     default: return lanes_fma32(a, b, c);
     }
 }
+
+#if PYODL_LANES == 8
+PYODL_INLINE int step_keeps_halves(int step) {
+    return step == STEP_HALF_FMA || step == STEP_HALF_MULADD || step == STEP_HALF_VIA32;
+}
+
+/* A step that keeps halves, of a sum in memory. */
+PYODL_INLINE void slot_step(int step, lanes a, lanes b, half_slot *sum) {
+    const lanes c = slot_load(sum);
+    half_slot product;
+    switch (step) {
+    case STEP_HALF_FMA: slot_store(sum, lanes_fma_to_odd(a, b, c)); break;
+    case STEP_HALF_MULADD:
+        slot_store(&product, a * b);
+        slot_store(sum, slot_load(&product) + c);
+        break;
+    default: slot_store(sum, lanes_exact_fma32(a, b, c));
+    }
+}
+#endif
 
 /* A step of an arithmetic on lanes in the ordinary rounding mode, for element-wise work. */
 PYODL_INLINE lanes lanes_fma_step(int arithmetic, lanes a, lanes b, lanes c) {

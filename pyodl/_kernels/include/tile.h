@@ -29,9 +29,16 @@ typedef struct {
     int registers;
 } pyodl_shape;
 
+/* Shapes of tiles whose sums stay in memory (lanes.h): enough sums to hide the latency of a step, and
+ * fewer for what is left over; lowest first among those of as many registers. */
 static const pyodl_shape pyodl_shapes[] = {
-    {PYODL_ROWS_1, 1}, {PYODL_ROWS_2, 2}, {PYODL_ROWS_3, 3}, {PYODL_ROWS_2_LOW, 2}};
-#define PYODL_SHAPES 4
+    {PYODL_ROWS_1, 1}, {PYODL_ROWS_2, 2}, {PYODL_ROWS_3, 3}, {PYODL_ROWS_2_LOW, 2},
+#if PYODL_LANES == 8
+    {8, 1}, {16, 1}, {4, 2}, {6, 2}, {8, 2}, {4, 3}, {6, 3}, {8, 3},
+#endif
+};
+#define PYODL_SHAPES 4 /* that a plan's tiles have */
+#define PYODL_ALL_SHAPES ((int)(sizeof pyodl_shapes / sizeof *pyodl_shapes))
 
 enum pyodl_order { /* docs/numerics.md, section 3 */
     ORDER_SEQUENTIAL = 0,
@@ -87,6 +94,63 @@ PYODL_INLINE void tile_sum(int step, int rows, int registers, const pyodl_contra
             lanes_store(tile + (i * registers + j) * PYODL_LANES, sums[i][j]);
 }
 
+#if PYODL_LANES == 8
+/* The same with the sums in memory, as halves. */
+PYODL_INLINE void tile_sum_of_halves(int step, int rows, int registers, const pyodl_contraction *c,
+                                     const int32_t *a_row, const int32_t *b_column,
+                                     int64_t first, int64_t stop, int64_t stride,
+                                     const float *start, float *tile) {
+    half_slot sums[PYODL_MAX_TILE / PYODL_LANES];
+    const int size = rows * registers;
+    const float *a[16], *b[3];
+    PYODL_UNROLL
+    for (int i = 0; i < rows; i++)
+        a[i] = c->a + a_row[i];
+    PYODL_UNROLL
+    for (int j = 0; j < registers; j++)
+        b[j] = c->b + b_column[j];
+    for (int n = 0; n < size; n++)
+        slot_store(sums + n, start ? lanes_of(*start) : lanes_load(tile + n * PYODL_LANES));
+    for (int64_t k = first; k < stop; k += stride) {
+        const int64_t in_a = c->a_k[k], in_b = c->b_k[k];
+        lanes right[3];
+        PYODL_UNROLL
+        for (int j = 0; j < registers; j++)
+            right[j] = lanes_load(b[j] + in_b);
+        PYODL_UNROLL
+        for (int i = 0; i < rows; i++) {
+            const lanes left = lanes_of(a[i][in_a]);
+            PYODL_UNROLL
+            for (int j = 0; j < registers; j++)
+                slot_step(step, left, right[j], sums + i * registers + j);
+        }
+    }
+    for (int n = 0; n < size; n++)
+        lanes_store(tile + n * PYODL_LANES, slot_load(sums + n));
+}
+#endif
+
+/* Whether the tiles of a step are cut anew, from strips of a plan's tiles. */
+PYODL_INLINE int cuts_strips(int step) {
+#if PYODL_LANES == 8
+    return step_keeps_halves(step);
+#else
+    (void)step;
+    return 0;
+#endif
+}
+
+/* The lowest shape for what is left of a strip, or the highest. */
+PYODL_INLINE int shape_of_strip(int registers, int64_t rows) {
+    int shape = PYODL_SHAPES;
+    while (pyodl_shapes[shape].registers != registers)
+        shape++;
+    while (pyodl_shapes[shape].rows < rows && shape + 1 < PYODL_ALL_SHAPES &&
+           pyodl_shapes[shape + 1].registers == registers)
+        shape++;
+    return shape;
+}
+
 /* The host's rounding mode for the tiles of a step; changing it costs as much as many steps, so
  * that tiles share a change. What rounds in between asks for the ordinary mode again. */
 PYODL_INLINE unsigned rounding_begin(int step) {
@@ -125,35 +189,55 @@ PYODL_INLINE void rounding_restore(unsigned saved) {
 
 /* One function per step and shape, never inlined: the sums go through memory, so that no compiler
  * can move a rounding across a change of the host's rounding mode. */
-#define PYODL_TILE_FUNCTION(STEP, NAME, ROWS, REGISTERS)                                         \
+#define PYODL_TILE_FUNCTION(SUM, STEP, NAME, ROWS, REGISTERS)                                    \
     static __attribute__((noinline, unused)) void tile_##STEP##_##NAME(                          \
         const pyodl_contraction *c, const int32_t *a_row, const int32_t *b_column,               \
         int64_t first, int64_t stop, int64_t stride, const float *start, float *tile) {          \
-        tile_sum(STEP, ROWS, REGISTERS, c, a_row, b_column, first, stop, stride, start, tile);   \
+        SUM(STEP, ROWS, REGISTERS, c, a_row, b_column, first, stop, stride, start, tile);        \
     }
 #define PYODL_TILE_FUNCTIONS(STEP)                                                               \
-    PYODL_TILE_FUNCTION(STEP, 1, PYODL_ROWS_1, 1)                                                \
-    PYODL_TILE_FUNCTION(STEP, 2, PYODL_ROWS_2, 2)                                                \
-    PYODL_TILE_FUNCTION(STEP, 3, PYODL_ROWS_3, 3)                                                \
-    PYODL_TILE_FUNCTION(STEP, 2_LOW, PYODL_ROWS_2_LOW, 2)
+    PYODL_TILE_FUNCTION(tile_sum, STEP, 1, PYODL_ROWS_1, 1)                                      \
+    PYODL_TILE_FUNCTION(tile_sum, STEP, 2, PYODL_ROWS_2, 2)                                      \
+    PYODL_TILE_FUNCTION(tile_sum, STEP, 3, PYODL_ROWS_3, 3)                                      \
+    PYODL_TILE_FUNCTION(tile_sum, STEP, 2_LOW, PYODL_ROWS_2_LOW, 2)
+#define PYODL_TILES(STEP)                                                                        \
+    {tile_##STEP##_1, tile_##STEP##_2, tile_##STEP##_3, tile_##STEP##_2_LOW}
+
+#if PYODL_LANES == 8
+#define PYODL_HALF_FUNCTIONS(STEP)                                                               \
+    PYODL_TILE_FUNCTION(tile_sum_of_halves, STEP, 8_1, 8, 1)                                     \
+    PYODL_TILE_FUNCTION(tile_sum_of_halves, STEP, 16_1, 16, 1)                                   \
+    PYODL_TILE_FUNCTION(tile_sum_of_halves, STEP, 4_2, 4, 2)                                     \
+    PYODL_TILE_FUNCTION(tile_sum_of_halves, STEP, 6_2, 6, 2)                                     \
+    PYODL_TILE_FUNCTION(tile_sum_of_halves, STEP, 8_2, 8, 2)                                     \
+    PYODL_TILE_FUNCTION(tile_sum_of_halves, STEP, 4_3, 4, 3)                                     \
+    PYODL_TILE_FUNCTION(tile_sum_of_halves, STEP, 6_3, 6, 3)                                     \
+    PYODL_TILE_FUNCTION(tile_sum_of_halves, STEP, 8_3, 8, 3)
+#define PYODL_HALF_TILES(STEP)                                                                   \
+    {NULL,              NULL,              NULL,              NULL,                              \
+     tile_##STEP##_8_1, tile_##STEP##_16_1, tile_##STEP##_4_2, tile_##STEP##_6_2,                \
+     tile_##STEP##_8_2, tile_##STEP##_4_3,  tile_##STEP##_6_3, tile_##STEP##_8_3}
+#else
+#define PYODL_HALF_FUNCTIONS(STEP) PYODL_TILE_FUNCTIONS(STEP)
+#define PYODL_HALF_TILES(STEP) PYODL_TILES(STEP)
+#endif
 
 PYODL_TILE_FUNCTIONS(STEP_EXACT_PRODUCT)
 PYODL_TILE_FUNCTIONS(STEP_FMA32)
-PYODL_TILE_FUNCTIONS(STEP_HALF_FMA)
-PYODL_TILE_FUNCTIONS(STEP_HALF_MULADD)
+PYODL_HALF_FUNCTIONS(STEP_HALF_FMA)
+PYODL_HALF_FUNCTIONS(STEP_HALF_MULADD)
 PYODL_TILE_FUNCTIONS(STEP_BFLOAT_FMA)
-PYODL_TILE_FUNCTIONS(STEP_HALF_VIA32)
+PYODL_HALF_FUNCTIONS(STEP_HALF_VIA32)
 PYODL_TILE_FUNCTIONS(STEP_BFLOAT_VIA32)
 
 typedef void (*pyodl_tile)(const pyodl_contraction *, const int32_t *, const int32_t *, int64_t,
                            int64_t, int64_t, const float *, float *);
 
-#define PYODL_TILE_ROW(STEP) {tile_##STEP##_1, tile_##STEP##_2, tile_##STEP##_3, tile_##STEP##_2_LOW}
-static const pyodl_tile pyodl_tiles[][PYODL_SHAPES] = { /* in the order of enum pyodl_step */
-    PYODL_TILE_ROW(STEP_EXACT_PRODUCT), PYODL_TILE_ROW(STEP_FMA32),
-    PYODL_TILE_ROW(STEP_HALF_FMA),      PYODL_TILE_ROW(STEP_HALF_MULADD),
-    PYODL_TILE_ROW(STEP_BFLOAT_FMA),    PYODL_TILE_ROW(STEP_HALF_VIA32),
-    PYODL_TILE_ROW(STEP_BFLOAT_VIA32)};
+static const pyodl_tile pyodl_tiles[][PYODL_ALL_SHAPES] = { /* in the order of enum pyodl_step */
+    PYODL_TILES(STEP_EXACT_PRODUCT),      PYODL_TILES(STEP_FMA32),
+    PYODL_HALF_TILES(STEP_HALF_FMA),      PYODL_HALF_TILES(STEP_HALF_MULADD),
+    PYODL_TILES(STEP_BFLOAT_FMA),         PYODL_HALF_TILES(STEP_HALF_VIA32),
+    PYODL_TILES(STEP_BFLOAT_VIA32)};
 
 /* Lane 0 plus lane 1 and the last product of an odd K, each addition rounded to the accumulator
  * format; sums[0] is lane 0 and takes the result. */
@@ -260,8 +344,10 @@ static inline void compute_pairs(const pyodl_contraction *c, int step, const int
     functions[step](c, a_unit, b_unit, real, tile);
 }
 
-/* Set a flag that other threads may be setting. */
-PYODL_INLINE void raise_flag(int32_t *flag) { __atomic_store_n(flag, 1, __ATOMIC_RELAXED); }
+/* Raise a bit of a flag that other threads may be raising. */
+PYODL_INLINE void raise_flag(int32_t *flag, int32_t bit) {
+    __atomic_fetch_or(flag, bit, __ATOMIC_RELAXED);
+}
 
 /* One output again from `sum`, slowly, leaving out the k whose operand is padding: `real` marks the
  * elements of the padded operand that exist. Exact zeros leave a sum of +0 as it is, and are
