@@ -12,8 +12,8 @@ from pyodl._kernels._capsule cimport kernel_capsule
 from pyodl._kernels._tile cimport (
     LEFT_OUT, MAX_LANES, MAX_REGISTERS, MAX_ROWS, MULTIPLIED, NEGATIVE_ZERO, NONFINITE, PYODL_LANES,
     PYODL_SHAPES, SKIPPED_IN_B, Contraction, Rows, Segment, compute_tile, cuts_strips, in_doubt,
-    may_reach_negative_zero, pyodl_shapes, raise_flag, rounding_begin, rounding_ordinary, rounding_restore,
-    shape_of_strip, store_rows, sum_without_padding,
+    make_canonical, may_reach_negative_zero, pyodl_shapes, raise_flag, rounding_begin,
+    rounding_ordinary, rounding_restore, shape_of_strip, store_rows, sum_without_padding,
 )
 from pyodl._kernels._team cimport over_parts
 from pyodl._kernels._types cimport (
@@ -105,11 +105,12 @@ cdef int32_t look_again(
     return doubt
 
 
-cdef void store_tile(const Arguments *args, const Tile *tile, const float *values) noexcept nogil:
+cdef void store_tile(const Arguments *args, const Tile *tile, float *values) noexcept nogil:
     """Round a tile to the storage format and store it, register by register."""
     cdef const Register *registers = <const Register *>args.arrays[6] + tile.first_register
     cdef Rows rows
     cdef int64_t j
+    make_canonical(values, tile.rows * width(tile) * PYODL_LANES)
     rows.row_size = width(tile) * PYODL_LANES
     rows.out_rows = <const int32_t *>args.arrays[5] + tile.first_row
     rows.rows = tile.rows
@@ -164,9 +165,9 @@ cdef int32_t run_tile(
     const Arguments *args, const Contraction *c, const Tile *tile
 ) noexcept nogil:
     """Compute and store one tile; return whether a result is in doubt (`LEFT_OUT`)."""
-    cdef const int32_t *a_rows = <const int32_t *>args.arrays[2] + tile.first_row
+    cdef const int32_t *a_row = <const int32_t *>args.arrays[2] + tile.first_row
     cdef const Register *registers = <const Register *>args.arrays[6] + tile.first_register
-    cdef int32_t a_row[MAX_ROWS]
+    cdef int32_t filled[MAX_ROWS]
     cdef int32_t b_column[MAX_REGISTERS]
     cdef float values[24 * MAX_LANES]
     cdef float starts[24 * MAX_LANES]
@@ -179,8 +180,10 @@ cdef int32_t run_tile(
         memset(starts, 0, sizeof(starts))
         load_starts(args, tile, starts)
         memcpy(values, starts, sizeof(starts))
-    for i in range(MAX_ROWS):
-        a_row[i] = a_rows[min(i, tile.rows - 1)]
+    if tile.rows < pyodl_shapes[tile.shape].rows:
+        for i in range(pyodl_shapes[tile.shape].rows):
+            filled[i] = a_row[min(i, tile.rows - 1)]
+        a_row = filled
     for i in range(width(tile)):
         b_column[i] = registers[i].b_column
     compute_tile(c, <int>args.sizes[2], tile.order, tile.shape, a_row, b_column, resumes, values)
@@ -245,11 +248,11 @@ cdef void contract(const Arguments *args, int num_threads) noexcept nogil:
     """Run a contraction, tile by tile.
 
     Arrays: a, b (float); a_row, a_k, b_k, out_row (int32); registers, segments, tiles (int32
-    records); real (uint8, of the padded operand, or NULL); out (storage); flag (int32 of `Doubt`: in,
-    about the operand that meets padding; out, for `LEFT_OUT`, about the result; or NULL). Sizes:
-    K, tiles, step, lane stride, padding, guarded (nothing runs unless the flag is set, and where
-    it is set for a -0 only the tiles that hold one do), resumes (sums start from what the output
-    holds).
+    records); real (uint8, of the padded operand, or NULL); out (storage); flag (int32 of `Doubt`:
+    in, about the operand that meets padding; out, for `LEFT_OUT`, about the result; or NULL).
+    Sizes: K, tiles, step, lane stride, padding, guarded (nothing runs unless the flag is set, and
+    where it is set for a -0 only the tiles that hold one do), resumes (sums start from what the
+    output holds).
     """
     if args.sizes[5] == 0 or has_flag(args, NONFINITE | NEGATIVE_ZERO):
         over_parts(args, num_threads, args.sizes[1], num_threads, contract_tiles)

@@ -9,7 +9,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 from pyodl._kernels._capsule cimport kernel_capsule
 from pyodl._kernels._tile cimport (
     MAX_LANES, MAX_PAIRS, PYODL_LANES, PYODL_PAIRS, Contraction, Rows, Segment, compute_pairs,
-    may_reach_negative_zero, rounding_begin, rounding_restore, store_rows,
+    make_canonical, may_reach_negative_zero, rounding_begin, rounding_restore, store_rows,
 )
 from pyodl._kernels._team cimport over_parts
 from pyodl._kernels._types cimport Arguments, storage_format
@@ -41,6 +41,7 @@ cdef void run_units(
         padded = padded or units[min(u, count - 1)].padded
     compute_pairs(c, <int>args.sizes[2], a_unit, b_unit,
                   <const uint8_t *>args.arrays[5] if padded and skips else NULL, values)
+    make_canonical(values, PYODL_PAIRS * PYODL_LANES)
     store_units(args, units, count, values)
 
 

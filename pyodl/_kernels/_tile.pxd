@@ -49,6 +49,7 @@ cdef extern from "include/store.h" nogil:
         int64_t rows
         const Segment *runs
         int64_t run_count
+    void make_canonical(float *, int64_t) noexcept
     void store_rows(int, void *, int64_t, const Rows *) noexcept
 
 

@@ -46,6 +46,16 @@ EMULATED __mmask16 _mm512_testn_epi32_mask(__m512i a, __m512i b) {
     return mask;
 }
 
+#define _CMP_UNORD_Q 3
+
+EMULATED __mmask16 _mm512_cmp_ps_mask(__m512 a, __m512 b, int predicate) {
+    __mmask16 mask = 0;
+    for (int i = 0; i < 16; i++) /* the one predicate that the kernels use */
+        if (predicate == _CMP_UNORD_Q && (isnan(a[i]) || isnan(b[i])))
+            mask |= (__mmask16)(1u << i);
+    return mask;
+}
+
 EMULATED __m512 _mm512_mask_mov_ps(__m512 source, __mmask16 mask, __m512 a) {
     for (int i = 0; i < 16; i++)
         if (mask >> i & 1)
@@ -133,18 +143,5 @@ EMULATED __m256i _mm256_loadu_si256(const __m256i *from) {
 }
 
 EMULATED void _mm256_storeu_si256(__m256i *to, __m256i value) { memcpy(to, &value, sizeof value); }
-
-EMULATED __m256i _mm256_set1_epi16(int value) {
-    __m256i result;
-    for (int i = 0; i < 16; i++)
-        result[i] = (int16_t)value;
-    return result;
-}
-
-EMULATED __m256i _mm256_and_si256(__m256i a, __m256i b) { return a & b; }
-EMULATED __m256i _mm256_cmpgt_epi16(__m256i a, __m256i b) { return a > b; }
-EMULATED __m256i _mm256_blendv_epi8(__m256i a, __m256i b, __m256i mask) {
-    return (a & ~mask) | (b & mask);
-}
 
 #endif

@@ -82,19 +82,34 @@ PYODL_INLINE lanes lanes_load_value(int format, const void *array, int64_t i) {
     }
 }
 
+/* Lanes with the canonical NaN of binary32 for every NaN; rounding makes the canonical NaN of the
+ * other formats of it. */
+PYODL_INLINE lanes lanes_canonical(lanes value) {
+    const lanes_bits nan = (lanes_bits){0} + PYODL_NAN_FLOAT32;
+    return (lanes)lanes_select(value == value, (lanes_bits)value, nan);
+}
+
+/* Whether there is a NaN in either. */
+PYODL_INLINE int lanes_unordered(lanes a, lanes b) {
+#if PYODL_LANES == 16
+    return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_UNORD_Q);
+#elif PYODL_LANES == 8
+    return _mm256_movemask_ps(_mm256_cmp_ps((__m256)a, (__m256)b, _CMP_UNORD_Q));
+#else
+    const lanes_int unordered = (a != a) | (b != b);
+    return unordered[0] | unordered[1] | unordered[2] | unordered[3];
+#endif
+}
+
 PYODL_INLINE void lanes_to_half(uint16_t *target, lanes value) {
 #if PYODL_LANES == 16
-    __m256i half = _mm512_cvtps_ph((__m512)value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    const __m256i magnitude = _mm256_and_si256(half, _mm256_set1_epi16(0x7FFF));
-    const __m256i nan = _mm256_cmpgt_epi16(magnitude, _mm256_set1_epi16(0x7C00));
-    half = _mm256_blendv_epi8(half, _mm256_set1_epi16(PYODL_NAN_FLOAT16), nan);
-    _mm256_storeu_si256((__m256i *)target, half);
+    _mm256_storeu_si256(
+        (__m256i *)target,
+        _mm512_cvtps_ph((__m512)value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 #elif PYODL_LANES == 8
-    __m128i half = _mm256_cvtps_ph((__m256)value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    const __m128i magnitude = _mm_and_si128(half, _mm_set1_epi16(0x7FFF));
-    const __m128i nan = _mm_cmpgt_epi16(magnitude, _mm_set1_epi16(0x7C00));
-    half = _mm_blendv_epi8(half, _mm_set1_epi16(PYODL_NAN_FLOAT16), nan);
-    _mm_storeu_si128((__m128i *)target, half);
+    _mm_storeu_si128(
+        (__m128i *)target,
+        _mm256_cvtps_ph((__m256)value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 #else
     for (int i = 0; i < PYODL_LANES; i++)
         target[i] = half_from_float(value[i]);
@@ -107,27 +122,45 @@ PYODL_INLINE lanes_bits lanes_rounded_bfloat_bits(lanes value) {
 }
 
 PYODL_INLINE void lanes_to_bfloat(uint16_t *target, lanes value) {
-    lanes_bits bits = lanes_rounded_bfloat_bits(value) >> 16;
-    bits = lanes_select(value == value, bits, (lanes_bits){0} + PYODL_NAN_BFLOAT16);
+    const lanes_bits bits = lanes_rounded_bfloat_bits(value) >> 16;
     const lanes_half stored = __builtin_convertvector(bits, lanes_half);
     memcpy(target, &stored, sizeof stored);
 }
 
-PYODL_INLINE void lanes_store_value(int format, void *array, int64_t i, lanes value) {
+/* Round and store lanes whose NaNs are canonical. */
+PYODL_INLINE void lanes_store_canonical(int format, void *array, int64_t i, lanes value) {
     switch (format) {
     case PYODL_FLOAT16: lanes_to_half((uint16_t *)array + i, value); break;
     case PYODL_BFLOAT16: lanes_to_bfloat((uint16_t *)array + i, value); break;
-    default: {
-        const lanes_bits nan = (lanes_bits){0} + PYODL_NAN_FLOAT32;
-        lanes_store((float *)array + i,
-                    (lanes)lanes_select(value == value, (lanes_bits)value, nan));
-    }
+    default: lanes_store((float *)array + i, value);
     }
 }
 
-/* Eight rows of eight 16-bit values, transposed: three perfect shuffles of all 64. */
+PYODL_INLINE void lanes_store_value(int format, void *array, int64_t i, lanes value) {
+    lanes_store_canonical(format, array, i, lanes_canonical(value));
+}
+
+/* Rows of 16-bit values, transposed: so many rows of eight to eight neighbours of so many. */
 typedef uint16_t pyodl_eight __attribute__((vector_size(16)));
 
+PYODL_INLINE void transpose_two(pyodl_eight rows[2]) {
+    const pyodl_eight a = rows[0], b = rows[1];
+    rows[0] = __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+    rows[1] = __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+}
+
+PYODL_INLINE void transpose_four(pyodl_eight rows[4]) {
+    pyodl_eight even[2] = {rows[0], rows[2]}, odd[2] = {rows[1], rows[3]};
+    transpose_two(even);
+    transpose_two(odd);
+    for (int i = 0; i < 2; i++) {
+        rows[2 * i] = even[i];
+        rows[2 * i + 1] = odd[i];
+        transpose_two(rows + 2 * i);
+    }
+}
+
+/* Three perfect shuffles of all 64. */
 PYODL_INLINE void transpose_eight(pyodl_eight rows[8]) {
     PYODL_UNROLL
     for (int stage = 0; stage < 3; stage++) {

@@ -1,4 +1,5 @@
-/* What becomes of a register of sums: rounded to the storage format and stored, run by run. */
+/* What becomes of sums: their NaNs canonical, rounded to the storage format and stored, a register at a
+ * time and run by run. */
 #ifndef PYODL_STORE_H
 #define PYODL_STORE_H
 
@@ -26,7 +27,7 @@ typedef struct {
 PYODL_INLINE void store_runs(int format, void *out, int64_t lane_stride, const pyodl_rows *r,
                              int64_t row) {
     uint32_t stored[PYODL_LANES];
-    lanes_store_value(format, stored, 0, lanes_load(r->values + row * r->row_size));
+    lanes_store_canonical(format, stored, 0, lanes_load(r->values + row * r->row_size));
     for (int64_t s = 0; s < r->run_count; s++) {
         const pyodl_segment *run = r->runs + s;
         int64_t to = (int64_t)r->out_rows[row] + run->out;
@@ -42,7 +43,7 @@ PYODL_INLINE void store_runs(int format, void *out, int64_t lane_stride, const p
 /* One row of a whole register, lane by lane. */
 PYODL_INLINE void store_scattered(int format, void *out, int64_t lane_stride, const float *row) {
     uint32_t stored[PYODL_LANES];
-    lanes_store_value(format, stored, 0, lanes_load(row));
+    lanes_store_canonical(format, stored, 0, lanes_load(row));
     PYODL_UNROLL
     for (int i = 0; i < PYODL_LANES; i++)
         if (format == PYODL_FLOAT32)
@@ -51,31 +52,40 @@ PYODL_INLINE void store_scattered(int format, void *out, int64_t lane_stride, co
             ((uint16_t *)out)[i * lane_stride] = ((const uint16_t *)stored)[i];
 }
 
-/* `count` rows of whole registers of 16-bit values, neighbours in the output: transposed. */
+/* 8, 4, 2 or 1 rows of whole registers of 16-bit values, neighbours in the output: transposed. */
 PYODL_INLINE void store_transposed(int format, int count, uint16_t *out, int64_t lane_stride,
                                    const float *rows, int64_t row_size) {
     uint16_t stored[8][PYODL_LANES];
+    const int together = 8 / count; /* lanes in a register of transposed values */
     PYODL_UNROLL
     for (int i = 0; i < count; i++)
-        lanes_store_value(format, stored[i], 0, lanes_load(rows + i * row_size));
+        lanes_store_canonical(format, stored[i], 0, lanes_load(rows + i * row_size));
     for (int first = 0; first + 8 <= PYODL_LANES; first += 8) {
         pyodl_eight block[8];
         PYODL_UNROLL
-        for (int i = 0; i < 8; i++) /* rows beyond the last repeat it, and are not stored */
-            memcpy(&block[i], stored[i < count ? i : count - 1] + first, sizeof block[i]);
-        transpose_eight(block);
+        for (int i = 0; i < count; i++)
+            memcpy(&block[i], stored[i] + first, sizeof block[i]);
+        if (count == 8)
+            transpose_eight(block);
+        else if (count == 4)
+            transpose_four(block);
+        else if (count == 2)
+            transpose_two(block);
         PYODL_UNROLL
         for (int lane = 0; lane < 8; lane++)
-            memcpy(out + (first + lane) * lane_stride, &block[lane], (size_t)count * sizeof *out);
+            memcpy(out + (first + lane) * lane_stride,
+                   (const uint16_t *)&block[lane / together] + lane % together * count,
+                   (size_t)count * sizeof *out);
     }
 }
 
-/* Rows from `row` on that follow one another in the output, at most 8. */
+/* How many rows from `row` on follow one another in the output: 8, 4, 2 or 1. */
 PYODL_INLINE int neighbours(const pyodl_rows *r, int64_t row) {
+    const int32_t *const out = r->out_rows + row;
     int count = 1;
-    while (count < 8 && row + count < r->rows && r->out_rows[row + count] == r->out_rows[row] + count)
+    while (count < 8 && row + count < r->rows && out[count] == out[0] + count)
         count++;
-    return count;
+    return count >= 8 ? 8 : count >= 4 ? 4 : count >= 2 ? 2 : 1;
 }
 
 #define PYODL_STORE_CASE(COUNT)                                                                  \
@@ -88,25 +98,35 @@ PYODL_INLINE void store_neighbours(int format, uint16_t *out, int64_t lane_strid
         uint16_t *to = out + r->out_rows[row] + r->runs->out;
         together = neighbours(r, row);
         switch (together) {
+            PYODL_STORE_CASE(1);
             PYODL_STORE_CASE(2);
-            PYODL_STORE_CASE(3);
             PYODL_STORE_CASE(4);
-            PYODL_STORE_CASE(5);
-            PYODL_STORE_CASE(6);
-            PYODL_STORE_CASE(7);
             PYODL_STORE_CASE(8);
-        default: store_scattered(format, to, lane_stride, values);
         }
     }
 }
 #undef PYODL_STORE_CASE
+
+/* Give values, a whole number of registers, the canonical NaN for every NaN. */
+PYODL_INLINE void make_canonical(float *values, int64_t size) {
+    int unordered = 0;
+    for (int64_t i = 0; i + PYODL_LANES < size; i += 2 * PYODL_LANES)
+        unordered |= lanes_unordered(lanes_load(values + i), lanes_load(values + i + PYODL_LANES));
+    if (size / PYODL_LANES % 2) {
+        const lanes last = lanes_load(values + size - PYODL_LANES);
+        unordered |= lanes_unordered(last, last);
+    }
+    if (unordered)
+        for (int64_t i = 0; i < size; i += PYODL_LANES)
+            lanes_store(values + i, lanes_canonical(lanes_load(values + i)));
+}
 
 PYODL_INLINE void store_register_rows(int format, void *out, int64_t lane_stride,
                                       const pyodl_rows *r) {
     const int whole = r->run_count == 1 && r->runs->count == PYODL_LANES;
     if (whole && lane_stride == 1)
         for (int64_t row = 0; row < r->rows; row++)
-            lanes_store_value(format, out, (int64_t)r->out_rows[row] + r->runs->out,
+            lanes_store_canonical(format, out, (int64_t)r->out_rows[row] + r->runs->out,
                               lanes_load(r->values + row * r->row_size));
     else if (whole && PYODL_LANES % 8 == 0 && format != PYODL_FLOAT32)
         store_neighbours(format, (uint16_t *)out, lane_stride, r);
@@ -119,7 +139,7 @@ PYODL_INLINE void store_register_rows(int format, void *out, int64_t lane_stride
             store_runs(format, out, lane_stride, r, row);
 }
 
-/* Store all rows of one register. */
+/* Store all rows of one register, whose NaNs are canonical. */
 static inline void store_rows(int format, void *out, int64_t lane_stride, const pyodl_rows *r) {
     switch (format) {
     case PYODL_FLOAT16: store_register_rows(PYODL_FLOAT16, out, lane_stride, r); break;
