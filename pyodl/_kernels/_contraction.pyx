@@ -13,7 +13,8 @@ from pyodl._kernels._tile cimport (
     LEFT_OUT, MAX_LANES, MAX_REGISTERS, MAX_ROWS, MULTIPLIED, NEGATIVE_ZERO, NONFINITE, PYODL_LANES,
     PYODL_SHAPES, SKIPPED_IN_B, Contraction, Rows, Segment, compute_tile, cuts_strips, in_doubt,
     make_canonical, may_reach_negative_zero, pyodl_shapes, raise_flag, rounding_begin,
-    rounding_ordinary, rounding_restore, shape_of_strip, store_rows, sum_without_padding,
+    rounding_ordinary, rounding_restore, shape_of_strip, store_rows, store_straight,
+    sum_without_padding,
 )
 from pyodl._kernels._team cimport over_parts
 from pyodl._kernels._types cimport (
@@ -74,6 +75,13 @@ cdef inline bint has_flag(const Arguments *args, int32_t bits) noexcept nogil:
     return args.arrays[11] != NULL and (<const int32_t *>args.arrays[11])[0] & bits
 
 
+cdef inline bint wants_another_look(const Arguments *args) noexcept nogil:
+    """Whether skipped or left out padding may change a result."""
+    return args.sizes[4] != MULTIPLIED and (
+        may_reach_negative_zero(<int>args.sizes[2]) or args.sizes[6] != 0
+        or (args.sizes[4] != LEFT_OUT and has_flag(args, NONFINITE)))
+
+
 cdef int32_t look_again(
     const Arguments *args, const Contraction *c, const Tile *tile, const int32_t *a_row,
     const float *starts, float *values
@@ -85,12 +93,9 @@ cdef int32_t look_again(
     cdef int step = <int>args.sizes[2]
     cdef int padding = <int>args.sizes[4]
     cdef bint everything = has_flag(args, NONFINITE)
-    cdef bint negative_zero = may_reach_negative_zero(step) or args.sizes[6] != 0
     cdef int64_t i, j, at
     cdef int32_t doubt = 0
     cdef float *result
-    if padding == MULTIPLIED or not (negative_zero or (everything and padding != LEFT_OUT)):
-        return 0
     for i in range(tile.rows):
         for j in range(width(tile)):
             at = (i * width(tile) + j) * PYODL_LANES
@@ -106,19 +111,31 @@ cdef int32_t look_again(
 
 
 cdef void store_tile(const Arguments *args, const Tile *tile, float *values) noexcept nogil:
-    """Round a tile to the storage format and store it, register by register."""
+    """Round a tile to the storage format and store it, as a whole or register by register."""
     cdef const Register *registers = <const Register *>args.arrays[6] + tile.first_register
+    cdef const Segment *runs
+    cdef int format = storage_format(args.arithmetic)
+    cdef int32_t columns[MAX_REGISTERS]
+    cdef bint straight = args.sizes[3] == 1
     cdef Rows rows
     cdef int64_t j
-    make_canonical(values, tile.rows * width(tile) * PYODL_LANES)
     rows.row_size = width(tile) * PYODL_LANES
     rows.out_rows = <const int32_t *>args.arrays[5] + tile.first_row
     rows.rows = tile.rows
+    make_canonical(values, pyodl_shapes[tile.shape].rows * rows.row_size)
+    for j in range(width(tile)):
+        runs = <const Segment *>args.arrays[7] + registers[j].first_segment
+        straight = straight and registers[j].segments == 1 and runs.count == PYODL_LANES
+        columns[j] = runs.out
+    if straight:
+        store_straight(format, args.arrays[10], values, rows.out_rows, tile.rows, columns,
+                       <int>width(tile))
+        return
     for j in range(width(tile)):
         rows.values = values + j * PYODL_LANES
         rows.runs = <const Segment *>args.arrays[7] + registers[j].first_segment
         rows.run_count = registers[j].segments
-        store_rows(storage_format(args.arithmetic), args.arrays[10], args.sizes[3], &rows)
+        store_rows(format, args.arrays[10], args.sizes[3], &rows)
 
 
 cdef void load_starts(const Arguments *args, const Tile *tile, float *starts) noexcept nogil:
@@ -173,7 +190,7 @@ cdef int32_t run_tile(
     cdef float starts[24 * MAX_LANES]
     cdef bint resumes = args.sizes[6] != 0
     cdef int64_t i
-    cdef int32_t doubt
+    cdef int32_t doubt = 0
     if args.sizes[5] and not has_flag(args, NONFINITE) and not stored_negative_zero(args, tile):
         return 0
     if resumes:
@@ -187,7 +204,8 @@ cdef int32_t run_tile(
     for i in range(width(tile)):
         b_column[i] = registers[i].b_column
     compute_tile(c, <int>args.sizes[2], tile.order, tile.shape, a_row, b_column, resumes, values)
-    doubt = look_again(args, c, tile, a_row, starts if resumes else NULL, values)
+    if wants_another_look(args):
+        doubt = look_again(args, c, tile, a_row, starts if resumes else NULL, values)
     store_tile(args, tile, values)
     return doubt
 

@@ -50,6 +50,8 @@ cdef extern from "include/store.h" nogil:
         const Segment *runs
         int64_t run_count
     void make_canonical(float *, int64_t) noexcept
+    void store_straight(
+        int, void *, const float *, const int32_t *, int64_t, const int32_t *, int) noexcept
     void store_rows(int, void *, int64_t, const Rows *) noexcept
 
 

@@ -31,6 +31,7 @@ class Copy(NamedTuple):
 
 SLACK = 16  # floats that the widest register may read beyond the last element
 _DIMENSIONS = 5
+_LINE = 16  # floats of a cache line
 
 
 def _walk(view: ndarray, base: ndarray) -> tuple[list[int], int]:
@@ -77,9 +78,14 @@ def bind_copy(
 
 
 def floats(*shape: int) -> tuple[ndarray, ndarray]:
-    """Return zeros of ``shape`` as a view of a flat buffer that ends in slack, and the buffer."""
+    """Return zeros of ``shape`` as a view of a flat buffer that ends in slack, and the buffer.
+
+    The buffer begins with a cache line, so that whole registers from there on lie within lines.
+    """
     size = int(np.prod(shape))
-    buffer = np.zeros(size + SLACK, np.float32)
+    spare = np.zeros(size + SLACK + _LINE, np.float32)
+    first = -(_address(spare) // spare.itemsize) % _LINE
+    buffer = spare[first : first + size + SLACK]
     return buffer[:size].reshape(shape), buffer
 
 

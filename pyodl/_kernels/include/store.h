@@ -23,6 +23,42 @@ typedef struct {
     int64_t run_count;
 } pyodl_rows;
 
+/* Rows of whole registers whose lanes are neighbours in the output: register j of row i goes to
+ * out_rows[i] + columns[j]. */
+PYODL_INLINE void store_straight_rows(int format, int registers, char *out, const float *values,
+                                      const int32_t *out_rows, int64_t rows,
+                                      const int32_t *columns) {
+    const int64_t size = format == PYODL_FLOAT32 ? 4 : 2;
+    char *to[3];
+    PYODL_UNROLL
+    for (int j = 0; j < registers; j++)
+        to[j] = out + columns[j] * size;
+    for (int64_t i = 0; i < rows; i++, values += registers * PYODL_LANES) {
+        const int64_t row = out_rows[i] * size;
+        PYODL_UNROLL
+        for (int j = 0; j < registers; j++)
+            lanes_store_canonical(format, to[j] + row, 0, lanes_load(values + j * PYODL_LANES));
+    }
+}
+
+#define PYODL_STRAIGHT(FORMAT, REGISTERS)                                                        \
+    case 4 * FORMAT + REGISTERS:                                                                 \
+        store_straight_rows(FORMAT, REGISTERS, (char *)out, values, out_rows, rows, columns);    \
+        break;
+#define PYODL_STRAIGHT_CASES(FORMAT)                                                             \
+    PYODL_STRAIGHT(FORMAT, 1) PYODL_STRAIGHT(FORMAT, 2) PYODL_STRAIGHT(FORMAT, 3)
+static inline void store_straight(int format, void *out, const float *values,
+                                  const int32_t *out_rows, int64_t rows, const int32_t *columns,
+                                  int registers) {
+    switch (4 * format + registers) {
+        PYODL_STRAIGHT_CASES(PYODL_FLOAT16)
+        PYODL_STRAIGHT_CASES(PYODL_BFLOAT16)
+        PYODL_STRAIGHT_CASES(PYODL_FLOAT32)
+    }
+}
+#undef PYODL_STRAIGHT_CASES
+#undef PYODL_STRAIGHT
+
 /* One row in any number of runs. */
 PYODL_INLINE void store_runs(int format, void *out, int64_t lane_stride, const pyodl_rows *r,
                              int64_t row) {
@@ -107,15 +143,11 @@ PYODL_INLINE void store_neighbours(int format, uint16_t *out, int64_t lane_strid
 }
 #undef PYODL_STORE_CASE
 
-/* Give values, a whole number of registers, the canonical NaN for every NaN. */
+/* Give values, an even number of registers, the canonical NaN for every NaN. */
 PYODL_INLINE void make_canonical(float *values, int64_t size) {
     int unordered = 0;
-    for (int64_t i = 0; i + PYODL_LANES < size; i += 2 * PYODL_LANES)
+    for (int64_t i = 0; i < size; i += 2 * PYODL_LANES)
         unordered |= lanes_unordered(lanes_load(values + i), lanes_load(values + i + PYODL_LANES));
-    if (size / PYODL_LANES % 2) {
-        const lanes last = lanes_load(values + size - PYODL_LANES);
-        unordered |= lanes_unordered(last, last);
-    }
     if (unordered)
         for (int64_t i = 0; i < size; i += PYODL_LANES)
             lanes_store(values + i, lanes_canonical(lanes_load(values + i)));
