@@ -5,7 +5,8 @@ from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc, free
 
 from pyodl._kernels._types cimport (
-    PYODL_MAX_ARRAYS, PYODL_MAX_SCALARS, PYODL_MAX_SIZES, Arguments, Kernel,
+    PYODL_FLOAT32, PYODL_MAX_ARRAYS, PYODL_MAX_SCALARS, PYODL_MAX_SIZES, Arguments, Kernel,
+    accumulator_format,
 )
 
 from time import perf_counter
@@ -114,6 +115,8 @@ cdef class Operation:
     cdef int threads(self, int num_threads) noexcept nogil:
         """Return how many of the threads are worth waking."""
         cdef double work = self.macs if self.macs else 8 * self.elements
+        if self.macs and accumulator_format(self.arguments.arithmetic) != PYODL_FLOAT32:
+            work *= 4  # each sum is rounded to 16 bits
         return num_threads if work >= parallel_work else 1
 
     def set_scalars(self, *scalars):

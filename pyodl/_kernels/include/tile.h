@@ -29,15 +29,15 @@ typedef struct {
     int registers;
 } pyodl_shape;
 
-/* Shapes of tiles whose sums stay in memory (lanes.h): enough sums to hide the latency of a step, and
- * fewer for what is left over; lowest first among those of as many registers. */
+#define PYODL_SHAPES 4 /* that a plan's tiles have: the first ones */
 static const pyodl_shape pyodl_shapes[] = {
     {PYODL_ROWS_1, 1}, {PYODL_ROWS_2, 2}, {PYODL_ROWS_3, 3}, {PYODL_ROWS_2_LOW, 2},
 #if PYODL_LANES == 8
+    /* Sums in memory (lanes.h) need no registers, but enough of them to hide the latency of a step;
+     * fewer for what is left over. Lowest first among those of as many registers. */
     {8, 1}, {16, 1}, {4, 2}, {6, 2}, {8, 2}, {4, 3}, {6, 3}, {8, 3},
 #endif
 };
-#define PYODL_SHAPES 4 /* that a plan's tiles have */
 #define PYODL_ALL_SHAPES ((int)(sizeof pyodl_shapes / sizeof *pyodl_shapes))
 
 enum pyodl_order { /* docs/numerics.md, section 3 */
@@ -241,8 +241,10 @@ static const pyodl_tile pyodl_tiles[][PYODL_ALL_SHAPES] = { /* in the order of e
 
 /* Lane 0 plus lane 1 and the last product of an odd K, each addition rounded to the accumulator
  * format; sums[0] is lane 0 and takes the result. */
-static __attribute__((noinline, unused)) void tile_join_lanes(int order, int step, int64_t depth, int64_t size,
-                                   float *lane0, const float *lane1, const float *last) {
+static __attribute__((noinline, unused)) void tile_join_lanes(int order, int step, int64_t depth,
+                                                              int64_t size, float *lane0,
+                                                              const float *lane1,
+                                                              const float *last) {
     const int format = step_format(step);
     for (int64_t i = 0; i < size; i++) {
         float sum = round_value(format, lane0[i] + lane1[i]);
