@@ -1,79 +1,68 @@
 """Depthwise convolution: channels are the lanes, in operands widened channels last.
 
 ``out[unit, lane] = sum over k of a[a_unit + a_k[k] + lane] * b[b_unit + b_k[k] + lane]``, where a
-unit is an output pixel (or a weight) of one register of channels.
+unit is an output pixel (or a weight) of one register of channels, and ``a_unit`` goes by channels.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
 from pyodl._kernels._capsule cimport kernel_capsule
 from pyodl._kernels._tile cimport (
-    MAX_LANES, MAX_PAIRS, PYODL_LANES, PYODL_PAIRS, Contraction, Rows, Segment, compute_pairs,
+    MAX_LANES, MAX_UNITS, NONFINITE, PYODL_LANES, Contraction, Rows, Segment, Unit, compute_units,
     make_canonical, may_reach_negative_zero, rounding_begin, rounding_restore, store_rows,
+    units_together,
 )
 from pyodl._kernels._team cimport over_parts
 from pyodl._kernels._types cimport Arguments, storage_format
 
 
-# One register of outputs; only the first `lanes` of it exist.
-cdef struct Unit:
-    int32_t a
-    int32_t b
-    int32_t out
-    int32_t lanes
-    int32_t padded
+cdef inline bint any_padded(const Unit *units, int64_t count) noexcept nogil:
+    cdef int64_t u
+    for u in range(count):
+        if units[u].padded:
+            return True
+    return False
+
+
+cdef inline bint skips_padding(const Arguments *args) noexcept nogil:
+    """Whether multiplying padding could tell."""
+    return may_reach_negative_zero(<int>args.sizes[2]) or (
+        args.arrays[7] != NULL and (<const int32_t *>args.arrays[7])[0] & NONFINITE)
 
 
 cdef void run_units(
     const Arguments *args, const Contraction *c, const Unit *units, int64_t count
 ) noexcept nogil:
-    """Compute and store up to `PYODL_PAIRS` units."""
-    cdef int32_t a_unit[MAX_PAIRS]
-    cdef int32_t b_unit[MAX_PAIRS]
-    cdef float values[MAX_PAIRS * MAX_LANES]
-    cdef bint padded = False
-    cdef bint skips = may_reach_negative_zero(<int>args.sizes[2]) or (
-        args.arrays[7] != NULL and (<const int32_t *>args.arrays[7])[0] != 0)
-    cdef int64_t u
-    for u in range(PYODL_PAIRS):
-        a_unit[u] = units[min(u, count - 1)].a
-        b_unit[u] = units[min(u, count - 1)].b
-        padded = padded or units[min(u, count - 1)].padded
-    compute_pairs(c, <int>args.sizes[2], a_unit, b_unit,
-                  <const uint8_t *>args.arrays[5] if padded and skips else NULL, values)
-    make_canonical(values, PYODL_PAIRS * PYODL_LANES)
-    store_units(args, units, count, values)
-
-
-cdef inline void store_units(
-    const Arguments *args, const Unit *units, int64_t count, const float *values
-) noexcept nogil:
-    """Store units, those together that have as many lanes."""
-    cdef int32_t out[MAX_PAIRS]
+    """Compute and store up to `PYODL_UNITS` units of the same channels."""
+    cdef float values[MAX_UNITS * MAX_LANES]
+    cdef int32_t out[MAX_UNITS]
     cdef Segment run
     cdef Rows rows
-    cdef int64_t u, first = 0
+    cdef const uint8_t *real = NULL
+    cdef int64_t u
+    if skips_padding(args) and any_padded(units, count):
+        real = <const uint8_t *>args.arrays[5]
+    compute_units(c, <int>args.sizes[2], units, count, real, values)
+    make_canonical(values, 8 * PYODL_LANES)
+    if count > 8:
+        make_canonical(values + 7 * PYODL_LANES, 2 * PYODL_LANES)
     for u in range(count):
         out[u] = units[u].out
     run.lane = run.out = 0
+    run.count = units[0].lanes
+    rows.values = values
     rows.row_size = PYODL_LANES
+    rows.out_rows = out
+    rows.rows = count
     rows.runs = &run
     rows.run_count = 1
-    while first < count:
-        run.count = units[first].lanes
-        rows.values = values + first * PYODL_LANES
-        rows.out_rows = out + first
-        rows.rows = 1
-        while first + rows.rows < count and units[first + rows.rows].lanes == run.count:
-            rows.rows += 1
-        store_rows(storage_format(args.arithmetic), args.arrays[6], args.sizes[3], &rows)
-        first += rows.rows
+    store_rows(storage_format(args.arithmetic), args.arrays[6], args.sizes[3], &rows)
 
 
 cdef void contract_units(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
     cdef Contraction c
     cdef const Unit *units = <const Unit *>args.arrays[4]
-    cdef int64_t first = start
+    cdef int64_t count, first = start
     cdef unsigned mode
     c.a = <const float *>args.arrays[0]
     c.b = <const float *>args.arrays[1]
@@ -82,8 +71,9 @@ cdef void contract_units(const Arguments *args, int64_t start, int64_t stop) noe
     c.depth = args.sizes[0]
     mode = rounding_begin(<int>args.sizes[2])
     while first < stop:
-        run_units(args, &c, units + first, min(PYODL_PAIRS, stop - first))
-        first += PYODL_PAIRS
+        count = units_together(units + first, stop - first)
+        run_units(args, &c, units + first, count)
+        first += count
     rounding_restore(mode)
 
 

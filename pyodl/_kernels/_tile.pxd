@@ -7,7 +7,7 @@ from pyodl._kernels._types cimport float_bits
 
 cdef extern from "include/tile.h" nogil:
     int PYODL_LANES
-    int PYODL_PAIRS
+    int PYODL_UNITS
     int PYODL_SHAPES
     ctypedef struct Shape "pyodl_shape":
         int rows
@@ -30,9 +30,14 @@ cdef extern from "include/tile.h" nogil:
     void compute_tile(
         const Contraction *, int, int, int, const int32_t *, const int32_t *, bint,
         float *) noexcept
-    void compute_pairs(
-        const Contraction *, int, const int32_t *, const int32_t *, const uint8_t *,
-        float *) noexcept
+    ctypedef struct Unit "pyodl_unit":
+        int32_t b
+        int32_t out
+        int32_t lanes
+        int32_t padded
+    void compute_units(
+        const Contraction *, int, const Unit *, int64_t, const uint8_t *, float *) noexcept
+    int64_t units_together(const Unit *, int64_t) noexcept
     float sum_without_padding(
         const Contraction *, int, const uint8_t *, int, int64_t, int64_t, float) noexcept
 
@@ -59,7 +64,7 @@ cdef enum:
     MAX_ROWS = 16
     MAX_REGISTERS = 3
     MAX_LANES = 16
-    MAX_PAIRS = 8
+    MAX_UNITS = 9
 
 # What a contraction skips, and what it has to look at again because of it.
 cdef enum Padding:

@@ -286,30 +286,43 @@ static inline void compute_tile(const pyodl_contraction *c, int step, int order,
 
 /* ---- lanes that do not mix: depthwise -------------------------------------------------------- */
 
-#define PYODL_PAIRS 8 /* registers computed together */
+/* A register of outputs; only the first `lanes` of it exist. Units of the same channels have the same
+ * operand a: the weights of a pixel, the gradients of a tap. */
+typedef struct {
+    int32_t a;
+    int32_t b;
+    int32_t out;
+    int32_t lanes;
+    int32_t padded;
+} pyodl_unit;
 
-/* tile[unit][lane] = sum over k of a[unit's offset + a_k[k] + lane] * b[unit's offset + b_k[k] + lane]
+#define PYODL_UNITS 9 /* computed together at most: the taps of a 3x3 kernel */
+
+/* tile[unit][lane] = sum over k of a[a_k[k] + lane] * b[unit's offset + b_k[k] + lane], for `size`
+ * units of the same channels; those from `count` on repeat the last.
  *
  * Where `real` is given, it marks the elements of b that are not padding; a unit meets padding with
  * all of its lanes, and such a k leaves its sums as they are. */
-PYODL_INLINE void pairs_sum(int step, const pyodl_contraction *c, const int32_t *a_unit,
-                            const int32_t *b_unit, const uint8_t *real, float *tile) {
-    lanes sums[PYODL_PAIRS];
-    const float *a[PYODL_PAIRS], *b[PYODL_PAIRS];
+PYODL_INLINE void units_sum(int step, int size, const pyodl_contraction *c, const pyodl_unit *units,
+                            int64_t count, const uint8_t *real, float *tile) {
+    lanes sums[PYODL_UNITS];
+    int64_t offset[PYODL_UNITS];
+    const float *const a = c->a + units[0].a;
+    const float *b[PYODL_UNITS];
     PYODL_UNROLL
-    for (int u = 0; u < PYODL_PAIRS; u++) {
-        a[u] = c->a + a_unit[u];
-        b[u] = c->b + b_unit[u];
+    for (int u = 0; u < size; u++) {
+        offset[u] = units[u < count ? u : count - 1].b;
+        b[u] = c->b + offset[u];
         sums[u] = lanes_of(0.0f);
     }
     for (int64_t k = 0; k < c->depth; k++) {
-        const int64_t in_a = c->a_k[k], in_b = c->b_k[k];
+        const lanes left = lanes_load(a + c->a_k[k]);
+        const int64_t in_b = c->b_k[k];
         PYODL_UNROLL
-        for (int u = 0; u < PYODL_PAIRS; u++) {
-            const lanes sum =
-                lanes_step(step, lanes_load(a[u] + in_a), lanes_load(b[u] + in_b), sums[u]);
+        for (int u = 0; u < size; u++) {
+            const lanes sum = lanes_step(step, left, lanes_load(b[u] + in_b), sums[u]);
             if (real) {
-                const lanes_int mask = (lanes_int){0} - (int32_t)real[b_unit[u] + in_b];
+                const lanes_int mask = (lanes_int){0} - (int32_t)real[offset[u] + in_b];
                 sums[u] = (lanes)lanes_select(mask, (lanes_bits)sum, (lanes_bits)sums[u]);
             } else {
                 sums[u] = sum;
@@ -317,33 +330,46 @@ PYODL_INLINE void pairs_sum(int step, const pyodl_contraction *c, const int32_t 
         }
     }
     PYODL_UNROLL
-    for (int u = 0; u < PYODL_PAIRS; u++)
+    for (int u = 0; u < size; u++)
         lanes_store(tile + u * PYODL_LANES, sums[u]);
 }
 
-#define PYODL_PAIRS_FUNCTION(STEP)                                                               \
-    static __attribute__((noinline, unused)) void pairs_##STEP(                                  \
-        const pyodl_contraction *c, const int32_t *a_unit, const int32_t *b_unit,                \
-        const uint8_t *real, float *tile) {                                                      \
-        if (real)                                                                                \
-            pairs_sum(STEP, c, a_unit, b_unit, real, tile);                                      \
+#define PYODL_UNITS_FUNCTION(STEP)                                                               \
+    static __attribute__((noinline, unused)) void units_##STEP(                                  \
+        const pyodl_contraction *c, const pyodl_unit *units, int64_t count, const uint8_t *real, \
+        float *tile) {                                                                           \
+        if (count > 8 && real)                                                                   \
+            units_sum(STEP, 9, c, units, count, real, tile);                                     \
+        else if (count > 8)                                                                      \
+            units_sum(STEP, 9, c, units, count, NULL, tile);                                     \
+        else if (real)                                                                           \
+            units_sum(STEP, 8, c, units, count, real, tile);                                     \
         else                                                                                     \
-            pairs_sum(STEP, c, a_unit, b_unit, NULL, tile);                                      \
+            units_sum(STEP, 8, c, units, count, NULL, tile);                                     \
     }
-PYODL_PAIRS_FUNCTION(STEP_EXACT_PRODUCT)
-PYODL_PAIRS_FUNCTION(STEP_FMA32)
-PYODL_PAIRS_FUNCTION(STEP_HALF_FMA)
-PYODL_PAIRS_FUNCTION(STEP_HALF_MULADD)
-PYODL_PAIRS_FUNCTION(STEP_BFLOAT_FMA)
+PYODL_UNITS_FUNCTION(STEP_EXACT_PRODUCT)
+PYODL_UNITS_FUNCTION(STEP_FMA32)
+PYODL_UNITS_FUNCTION(STEP_HALF_FMA)
+PYODL_UNITS_FUNCTION(STEP_HALF_MULADD)
+PYODL_UNITS_FUNCTION(STEP_BFLOAT_FMA)
 
-/* Compute `PYODL_PAIRS` units, in the step's rounding mode. */
-static inline void compute_pairs(const pyodl_contraction *c, int step, const int32_t *a_unit,
-                                 const int32_t *b_unit, const uint8_t *real, float *tile) {
-    static void (*const functions[])(const pyodl_contraction *, const int32_t *, const int32_t *,
+/* Compute up to `PYODL_UNITS` units of the same channels, in the step's rounding mode. */
+static inline void compute_units(const pyodl_contraction *c, int step, const pyodl_unit *units,
+                                 int64_t count, const uint8_t *real, float *tile) {
+    static void (*const functions[])(const pyodl_contraction *, const pyodl_unit *, int64_t,
                                      const uint8_t *, float *) = {
-        pairs_STEP_EXACT_PRODUCT, pairs_STEP_FMA32, pairs_STEP_HALF_FMA, pairs_STEP_HALF_MULADD,
-        pairs_STEP_BFLOAT_FMA};
-    functions[step](c, a_unit, b_unit, real, tile);
+        units_STEP_EXACT_PRODUCT, units_STEP_FMA32, units_STEP_HALF_FMA, units_STEP_HALF_MULADD,
+        units_STEP_BFLOAT_FMA};
+    functions[step](c, units, count, real, tile);
+}
+
+/* How many of `rest` units are to be computed together: those of the same channels, by eights if
+ * there are more of them than there are taps. */
+PYODL_INLINE int64_t units_together(const pyodl_unit *units, int64_t rest) {
+    int64_t count = 1;
+    while (count < rest && count <= PYODL_UNITS && units[count].a == units[0].a)
+        count++;
+    return count > PYODL_UNITS ? 8 : count;
 }
 
 /* Raise a bit of a flag that other threads may be raising. */
