@@ -4,14 +4,12 @@ from libc.stdint cimport int64_t
 
 from pyodl._kernels._capsule cimport kernel_capsule
 from pyodl._kernels._team cimport over_cores
-from pyodl._kernels._types cimport (
-    Arguments, PYODL_FLOAT32, load_value, storage_format,
-)
+from pyodl._kernels._types cimport PYODL_FLOAT32, Arguments, storage_format
 
 
 cdef extern from "include/elementwise.h" nogil:
     void add_values(int, const void *, const void *, void *, int64_t, int64_t) noexcept
-    void add_constant(int, void *, float, int64_t, int64_t) noexcept
+    void add_row_bias(int, const void *, void *, int64_t, int64_t, int64_t) noexcept
     void scaled_add(
         int, float, const void *, const void *, void *, int64_t, int64_t) noexcept
 
@@ -31,12 +29,12 @@ cdef void add_bias_part(const Arguments *args, int64_t start, int64_t stop) noex
     cdef int format = storage_format(args.arithmetic)
     cdef int64_t element = 4 if format == PYODL_FLOAT32 else 2
     cdef char *y
+    if not args.sizes[2]:
+        add_row_bias(format, args.arrays[0], args.arrays[1], columns, start, stop)
+        return
     for row in range(start, stop):
         y = <char *>args.arrays[1] + row * columns * element
-        if args.sizes[2]:
-            add_values(format, y, args.arrays[0], y, 0, columns)
-        else:
-            add_constant(format, y, load_value(format, args.arrays[0], row), 0, columns)
+        add_values(format, y, args.arrays[0], y, 0, columns)
 
 
 cdef void add_bias(const Arguments *args, int num_threads) noexcept nogil:

@@ -15,14 +15,32 @@ PYODL_INLINE void add_block(int format, const void *x, const void *y, void *out,
         store_value(format, out, i, load_value(format, x, i) + load_value(format, y, i));
 }
 
-/* out[start:stop] = x[start:stop] + a constant */
-PYODL_INLINE void add_constant_block(int format, void *x, float constant, int64_t start,
-                                     int64_t stop) {
-    int64_t i = start;
-    for (; i + PYODL_LANES <= stop; i += PYODL_LANES)
-        lanes_store_value(format, x, i, lanes_load_value(format, x, i) + lanes_of(constant));
+/* y[row] += bias[row] for rows of `columns` values, which lie one after the other. Lanes that run over
+ * the end of a row, and only one end at a time, take the next row's bias. */
+PYODL_INLINE void add_row_bias_block(int format, const void *bias, void *y, int64_t columns,
+                                     int64_t first, int64_t last) {
+    const int64_t stop = last * columns;
+    int64_t i = first * columns, row = first, end = i + columns;
+    lanes now = lanes_of(load_value(format, bias, row));
+    lanes_int lane;
+    for (int n = 0; n < PYODL_LANES; n++)
+        lane[n] = n;
+    while (columns >= PYODL_LANES && i + PYODL_LANES <= stop) {
+        for (; i + PYODL_LANES <= end; i += PYODL_LANES)
+            lanes_store_value(format, y, i, lanes_load_value(format, y, i) + now);
+        if (i + PYODL_LANES <= stop) {
+            const lanes next = lanes_of(load_value(format, bias, ++row));
+            const lanes both = (lanes)lanes_select(lane >= (int32_t)(end - i), (lanes_bits)next,
+                                                   (lanes_bits)now);
+            lanes_store_value(format, y, i, lanes_load_value(format, y, i) + both);
+            i += PYODL_LANES;
+            end += columns;
+            now = next;
+        }
+    }
     for (; i < stop; i++)
-        store_value(format, x, i, load_value(format, x, i) + constant);
+        store_value(format, y, i,
+                    load_value(format, y, i) + load_value(format, bias, i / columns));
 }
 
 /* out = y + factor * x, one step of the arithmetic, stored. */
@@ -51,11 +69,12 @@ static inline void add_values(int format, const void *x, const void *y, void *ou
     }
 }
 
-static inline void add_constant(int format, void *x, float constant, int64_t start, int64_t stop) {
+static inline void add_row_bias(int format, const void *bias, void *y, int64_t columns,
+                                int64_t first, int64_t last) {
     switch (format) {
-    case PYODL_FLOAT16: add_constant_block(PYODL_FLOAT16, x, constant, start, stop); break;
-    case PYODL_BFLOAT16: add_constant_block(PYODL_BFLOAT16, x, constant, start, stop); break;
-    default: add_constant_block(PYODL_FLOAT32, x, constant, start, stop);
+    case PYODL_FLOAT16: add_row_bias_block(PYODL_FLOAT16, bias, y, columns, first, last); break;
+    case PYODL_BFLOAT16: add_row_bias_block(PYODL_BFLOAT16, bias, y, columns, first, last); break;
+    default: add_row_bias_block(PYODL_FLOAT32, bias, y, columns, first, last);
     }
 }
 
