@@ -10,8 +10,9 @@ from libc.string cimport memcpy, memset
 
 from pyodl._kernels._capsule cimport kernel_capsule
 from pyodl._kernels._tile cimport (
-    LEFT_OUT, MAX_LANES, MAX_REGISTERS, MAX_ROWS, MULTIPLIED, NEGATIVE_ZERO, NONFINITE, PYODL_LANES,
-    PYODL_SHAPES, SKIPPED_IN_B, Contraction, Rows, Segment, compute_tile, cuts_strips, in_doubt,
+    LEFT_OUT, MAX_LANES, MAX_REGISTERS, MAX_ROWS,
+    MULTIPLIED, NEGATIVE_ZERO, NONFINITE, PYODL_LANES, PYODL_SHAPES, SKIPPED_IN_B, Contraction,
+    Plan, Register, Rows, Segment, Tile, compute_tile, compute_whole_tiles, cuts_strips, in_doubt,
     make_canonical, may_reach_negative_zero, pyodl_shapes, raise_flag, rounding_begin,
     rounding_ordinary, rounding_restore, shape_of_strip, store_rows, store_straight,
     sum_without_padding,
@@ -21,21 +22,6 @@ from pyodl._kernels._types cimport (
     Arguments, float_bits, is_negative_zero, load_value, storage_format,
 )
 
-
-# A register of columns; its segments are those of its lanes that are outputs. `padded`: whether a
-# lane of it meets padding for some k.
-cdef struct Register:
-    int32_t b_column
-    int32_t first_segment
-    int32_t segments
-    int32_t padded
-
-cdef struct Tile:
-    int32_t first_row
-    int32_t rows
-    int32_t first_register
-    int32_t shape
-    int32_t order
 
 cdef inline void skip_padding(
     const Contraction *c, int step, const uint8_t *real, int padded_b, bint everything,
@@ -95,6 +81,7 @@ cdef int32_t look_again(
     cdef bint everything = has_flag(args, NONFINITE)
     cdef int64_t i, j, at
     cdef int32_t doubt = 0
+    cdef const float *start = NULL
     cdef float *result
     for i in range(tile.rows):
         for j in range(width(tile)):
@@ -104,9 +91,10 @@ cdef int32_t look_again(
             if padding == LEFT_OUT:
                 doubt |= has_negative_zero(&registers[j], segments, result)
             elif registers[j].padded:
+                if starts != NULL:
+                    start = starts + at
                 skip_padding(c, step, real, padding == SKIPPED_IN_B, everything, a_row[i],
-                             &registers[j], segments, NULL if starts == NULL else starts + at,
-                             result)
+                             &registers[j], segments, start, result)
     return doubt
 
 
@@ -233,30 +221,64 @@ cdef int32_t run_strip(
     return doubt
 
 
+cdef int32_t run_tiles(
+    const Arguments *args, const Contraction *c, int64_t start, int64_t stop
+) noexcept nogil:
+    """Run tiles, those that may be stored at once many in a call, unless they have NaNs."""
+    cdef Plan plan
+    cdef int64_t t = start
+    cdef int32_t doubt = 0
+    cdef bint at_once = not (args.sizes[5] or args.sizes[6] or wants_another_look(args))
+    plan.sum = c[0]
+    plan.a_row = <const int32_t *>args.arrays[2]
+    plan.out_row = <const int32_t *>args.arrays[5]
+    plan.registers = <const Register *>args.arrays[6]
+    plan.tiles = <const Tile *>args.arrays[8]
+    plan.out = args.arrays[10]
+    plan.lane_stride = args.sizes[3]
+    while t < stop:
+        if at_once:
+            t = compute_whole_tiles(
+                &plan, <int>args.sizes[2], storage_format(args.arithmetic), t, stop)
+        if t < stop:
+            doubt |= run_tile(args, c, &plan.tiles[t])
+            t += 1
+    return doubt
+
+
+cdef int32_t run_strips(
+    const Arguments *args, const Contraction *c, int64_t start, int64_t stop
+) noexcept nogil:
+    """Run tiles in strips of those that follow one another."""
+    cdef const Tile *tiles = <const Tile *>args.arrays[8]
+    cdef Tile strip
+    cdef int64_t t = start
+    cdef int32_t doubt = 0
+    while t < stop:
+        strip = tiles[t]
+        t += 1
+        while t < stop and below(&tiles[t], &strip):
+            strip.rows += tiles[t].rows
+            t += 1
+        doubt |= run_strip(args, c, &strip)
+    return doubt
+
+
 cdef void contract_tiles(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
     cdef Contraction c
-    cdef const Tile *tiles = <const Tile *>args.arrays[8]
-    cdef Tile tile
-    cdef int64_t t = start
-    cdef bint strips = cuts_strips(<int>args.sizes[2])
-    cdef int32_t doubt = 0
+    cdef int step = <int>args.sizes[2]
+    cdef int32_t doubt
     cdef unsigned mode
     c.a = <const float *>args.arrays[0]
     c.b = <const float *>args.arrays[1]
     c.a_k = <const int32_t *>args.arrays[3]
     c.b_k = <const int32_t *>args.arrays[4]
     c.depth = args.sizes[0]
-    mode = rounding_begin(<int>args.sizes[2])
-    while t < stop:
-        tile = tiles[t]
-        t += 1
-        if strips:
-            while t < stop and below(&tiles[t], &tile):
-                tile.rows += tiles[t].rows
-                t += 1
-            doubt |= run_strip(args, &c, &tile)
-        else:
-            doubt |= run_tile(args, &c, &tile)
+    mode = rounding_begin(step)
+    if cuts_strips(step):
+        doubt = run_strips(args, &c, start, stop)
+    else:
+        doubt = run_tiles(args, &c, start, stop)
     rounding_restore(mode)
     if args.sizes[4] == LEFT_OUT and doubt:
         raise_flag(<int32_t *>args.arrays[11], NEGATIVE_ZERO)

@@ -60,6 +60,31 @@ cdef extern from "include/store.h" nogil:
     void store_rows(int, void *, int64_t, const Rows *) noexcept
 
 
+cdef extern from "include/whole_tiles.h" nogil:
+    ctypedef struct Register "pyodl_register":
+        int32_t b_column
+        int32_t out
+        int32_t first_segment
+        int32_t segments
+        int32_t padded
+    ctypedef struct Tile "pyodl_cut":
+        int32_t first_row
+        int32_t rows
+        int32_t first_register
+        int32_t shape
+        int32_t order
+        int32_t finish
+    ctypedef struct Plan "pyodl_plan":
+        Contraction sum
+        const int32_t *a_row
+        const int32_t *out_row
+        const Register *registers
+        const Tile *tiles
+        void *out
+        int64_t lane_stride
+    int64_t compute_whole_tiles(const Plan *, int, int, int64_t, int64_t) noexcept
+
+
 cdef enum:
     MAX_ROWS = 16
     MAX_REGISTERS = 3

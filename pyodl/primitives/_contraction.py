@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from pyodl._kernels import LANES, SHAPES, Operation, bind
 from pyodl.arithmetic import ARITHMETICS, Arithmetic
-from pyodl.primitives._orders import Region
+from pyodl.primitives._orders import Order, Region
 
 __all__ = [
     "Offsets",
@@ -38,6 +38,15 @@ class Padding(IntEnum):
     SKIPPED_IN_A = 1
     SKIPPED_IN_B = 2
     LEFT_OUT = 3
+
+
+class Finish(IntEnum):
+    """How a tile may be stored; the numbers are ``enum pyodl_finish``'s."""
+
+    APART = 0
+    STRAIGHT = 1
+    TRANSPOSED = 2
+    SCATTERED = 3
 
 
 class Step(IntEnum):
@@ -117,7 +126,9 @@ class Plan:
 def _registers(
     offsets: Offsets, columns: tuple[int, int]
 ) -> tuple[list[list[int]], list[list[int]]]:
-    """Cover columns with registers: (b, first segment, segments, padded) and (lane, count, out).
+    """Cover columns with registers and these with segments (lane, count, out).
+
+    A register is (b, out, first segment, segments, padded), ``out`` that of its first segment.
 
     A register takes every column that lies within its lanes, so that it may run on over a gap
     such as the padding between two rows of pixels.
@@ -139,8 +150,32 @@ def _registers(
             segments.append([int(b[first]) - base, end - first, int(out[first])])
             first = end
         padded = _meets_padding(offsets, base)
-        registers.append([base, first_segment, len(segments) - first_segment, padded])
+        out_column = segments[first_segment][2]
+        count = len(segments) - first_segment
+        registers.append([base, out_column, first_segment, count, padded])
     return registers, segments
+
+
+def _finishes(
+    offsets: Offsets,
+    registers: Sequence[Sequence[int]],
+    segments: Sequence[Sequence[int]],
+    tiles: Sequence[Sequence[int]],
+) -> list[Finish]:
+    """Return how each tile (row, rows, register, shape, order) may be stored."""
+    whole = [count == 1 and segments[first][1] == LANES for _, _, first, count, _ in registers]
+    gaps = np.concatenate([[0], np.cumsum(np.diff(offsets.out_row) != 1)])
+
+    def finish(row: int, rows: int, register: int, shape: int, order: int) -> Finish:
+        most, width = SHAPES[shape]
+        if order != Order.SEQUENTIAL or rows < most or not all(whole[register : register + width]):
+            return Finish.APART
+        if offsets.lane_stride == 1:
+            return Finish.STRAIGHT
+        neighbours = gaps[row + rows - 1] == gaps[row]
+        return Finish.TRANSPOSED if neighbours else Finish.SCATTERED
+
+    return [finish(*tile) for tile in tiles]
 
 
 def _meets_padding(offsets: Offsets, base: int) -> int:
@@ -223,7 +258,7 @@ def plan(offsets: Offsets, regions: Sequence[Region]) -> Plan:
     for region in regions:
         found, runs = _registers(offsets, region.columns)
         for register in found:
-            register[1] += len(segments)
+            register[2] += len(segments)
         first_row, last_row = region.rows
         for first, count in _groups(len(found), last_row - first_row):
             tiles += [
@@ -232,9 +267,10 @@ def plan(offsets: Offsets, regions: Sequence[Region]) -> Plan:
             ]
         registers += found
         segments += runs
+    finishes = _finishes(offsets, registers, segments, tiles)
     tables = (
         *(offsets.a_row, offsets.a_k, offsets.b_k, offsets.out_row),
-        *(registers, segments, tiles),
+        *(registers, segments, np.column_stack([tiles, finishes])),
     )
     depth = len(offsets.a_k)
     return Plan(

@@ -77,25 +77,26 @@ PYODL_INLINE void store_runs(int format, void *out, int64_t lane_stride, const p
 }
 
 /* One row of a whole register, lane by lane. */
-PYODL_INLINE void store_scattered(int format, void *out, int64_t lane_stride, const float *row) {
+PYODL_INLINE void store_scattered(int format, void *out, int64_t to, int64_t lane_stride,
+                                  lanes row) {
     uint32_t stored[PYODL_LANES];
-    lanes_store_canonical(format, stored, 0, lanes_load(row));
+    lanes_store_canonical(format, stored, 0, row);
     PYODL_UNROLL
-    for (int i = 0; i < PYODL_LANES; i++)
+    for (int i = 0; i < PYODL_LANES; i++, to += lane_stride)
         if (format == PYODL_FLOAT32)
-            ((uint32_t *)out)[i * lane_stride] = stored[i];
+            ((uint32_t *)out)[to] = stored[i];
         else
-            ((uint16_t *)out)[i * lane_stride] = ((const uint16_t *)stored)[i];
+            ((uint16_t *)out)[to] = ((const uint16_t *)stored)[i];
 }
 
 /* 8, 4, 2 or 1 rows of whole registers of 16-bit values, neighbours in the output: transposed. */
 PYODL_INLINE void store_transposed(int format, int count, uint16_t *out, int64_t lane_stride,
-                                   const float *rows, int64_t row_size) {
+                                   const lanes *rows) {
     uint16_t stored[8][PYODL_LANES];
     const int together = 8 / count; /* lanes in a register of transposed values */
     PYODL_UNROLL
     for (int i = 0; i < count; i++)
-        lanes_store_canonical(format, stored[i], 0, lanes_load(rows + i * row_size));
+        lanes_store_canonical(format, stored[i], 0, rows[i]);
     for (int first = 0; first + 8 <= PYODL_LANES; first += 8) {
         pyodl_eight block[8];
         PYODL_UNROLL
@@ -125,14 +126,16 @@ PYODL_INLINE int neighbours(const pyodl_rows *r, int64_t row) {
 }
 
 #define PYODL_STORE_CASE(COUNT)                                                                  \
-    case COUNT: store_transposed(format, COUNT, to, lane_stride, values, r->row_size); break
+    case COUNT: store_transposed(format, COUNT, to, lane_stride, sums); break
 PYODL_INLINE void store_neighbours(int format, uint16_t *out, int64_t lane_stride,
                                    const pyodl_rows *r) {
+    lanes sums[8];
     int together;
     for (int64_t row = 0; row < r->rows; row += together) {
-        const float *values = r->values + row * r->row_size;
         uint16_t *to = out + r->out_rows[row] + r->runs->out;
         together = neighbours(r, row);
+        for (int i = 0; i < together; i++)
+            sums[i] = lanes_load(r->values + (row + i) * r->row_size);
         switch (together) {
             PYODL_STORE_CASE(1);
             PYODL_STORE_CASE(2);
@@ -164,8 +167,8 @@ PYODL_INLINE void store_register_rows(int format, void *out, int64_t lane_stride
         store_neighbours(format, (uint16_t *)out, lane_stride, r);
     else if (whole && format == PYODL_FLOAT32)
         for (int64_t row = 0; row < r->rows; row++)
-            store_scattered(format, (float *)out + r->out_rows[row] + r->runs->out, lane_stride,
-                            r->values + row * r->row_size);
+            store_scattered(format, out, (int64_t)r->out_rows[row] + r->runs->out, lane_stride,
+                            lanes_load(r->values + row * r->row_size));
     else
         for (int64_t row = 0; row < r->rows; row++)
             store_runs(format, out, lane_stride, r, row);

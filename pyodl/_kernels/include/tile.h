@@ -55,21 +55,14 @@ typedef struct {
     int64_t depth; /* K */
 } pyodl_contraction;
 
-/* Sum k = first, first + stride, ... below stop, into tile[row][register][lane]. Sums start from
- * `start`, or from what is in the tile if there is none. */
-PYODL_INLINE void tile_sum(int step, int rows, int registers, const pyodl_contraction *c,
-                           const int32_t *a_row, const int32_t *b_column, int64_t first,
-                           int64_t stop, int64_t stride, const float *start, float *tile) {
-    lanes sums[16][3];
+/* Add k = first, first + stride, ... below stop to sums. */
+PYODL_INLINE void accumulate(int step, int rows, int registers, const pyodl_contraction *c,
+                             const int32_t *a_row, const int32_t *b_column, int64_t first,
+                             int64_t stop, int64_t stride, lanes sums[][3]) {
     const float *a[16], *b[3];
     PYODL_UNROLL
-    for (int i = 0; i < rows; i++) {
+    for (int i = 0; i < rows; i++)
         a[i] = c->a + a_row[i];
-        PYODL_UNROLL
-        for (int j = 0; j < registers; j++)
-            sums[i][j] = start ? lanes_of(*start)
-                               : lanes_load(tile + (i * registers + j) * PYODL_LANES);
-    }
     PYODL_UNROLL
     for (int j = 0; j < registers; j++)
         b[j] = c->b + b_column[j];
@@ -87,6 +80,21 @@ PYODL_INLINE void tile_sum(int step, int rows, int registers, const pyodl_contra
                 sums[i][j] = lanes_step(step, left, right[j], sums[i][j]);
         }
     }
+}
+
+/* Sum k = first, first + stride, ... below stop, into tile[row][register][lane]. Sums start from
+ * `start`, or from what is in the tile if there is none. */
+PYODL_INLINE void tile_sum(int step, int rows, int registers, const pyodl_contraction *c,
+                           const int32_t *a_row, const int32_t *b_column, int64_t first,
+                           int64_t stop, int64_t stride, const float *start, float *tile) {
+    lanes sums[16][3];
+    PYODL_UNROLL
+    for (int i = 0; i < rows; i++)
+        PYODL_UNROLL
+        for (int j = 0; j < registers; j++)
+            sums[i][j] = start ? lanes_of(*start)
+                               : lanes_load(tile + (i * registers + j) * PYODL_LANES);
+    accumulate(step, rows, registers, c, a_row, b_column, first, stop, stride, sums);
     PYODL_UNROLL
     for (int i = 0; i < rows; i++)
         PYODL_UNROLL
