@@ -10,6 +10,7 @@ from pyodl._kernels import Operation, Program
 from pyodl.arithmetic import Arithmetic
 from pyodl.layers import Site
 from pyodl.primitives import _check as check
+from pyodl.primitives._staging import Buffers, Stager
 from pyodl.primitives._tiling import Tile
 from pyodl.primitives.elementwise import bind_add, bind_sgd
 from pyodl.primitives.loss import bind_loss
@@ -57,12 +58,14 @@ class Compiled:
     ) -> None:
         self.loss_name = loss
         self._how = (arithmetic, cores)
+        buffers = Buffers()
         self._sites = {
             node.name: Site(
                 tuple(activations[name] for name in node.inputs),
                 activations[node.name],
                 dict(parameters[node.name]),
                 *self._how,
+                Stager(*self._how, buffers),
                 {step: tile for (layer, step), tile in tiles.items() if layer == node.name},
             )
             for node in nodes
@@ -132,6 +135,7 @@ class Compiled:
                     if name in needed:
                         parts[name].append(grad)
             operations += _named(node, steps)
+            site.stager.release()
         return operations
 
     def _sum(self, parts: Sequence[ndarray]) -> tuple[ndarray, list[Operation]]:

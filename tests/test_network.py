@@ -3,6 +3,7 @@
 import json
 import re
 import tracemalloc
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -249,6 +250,27 @@ def test_a_step_allocates_nothing_and_is_compiled_once():
     assert net.compiled() is compiled
     pyodl.train_step(net, x, 1, loss="mse")
     assert net.compiled() is not compiled
+
+
+def test_layers_share_buffers_but_not_their_padding():
+    """Images of one size, padded on other sides and with other strides: what was there must go."""
+    paddings = [(1, 1, 1, 1), (2, 0, 2, 0), (0, 2, 0, 2), (1, 1, 1, 1), (2, 0, 0, 2)]
+    layers = [Conv2D(4, 3, 1, sides, name=f"c{i}") for i, sides in enumerate(paddings)]
+    layers.append(Conv2D(4, 3, 2, (1, 2, 1, 2), name="strided"))
+    net = pyodl.Network(layers, (4, 8, 8), seed=5)
+    how = {layer.name: {"stride": layer.stride, "padding": layer.padding} for layer in net.layers}
+    for step in range(3):
+        x = an_image(net, step)
+        pyodl.train_step(net, x, np.ones_like(net.forward(x)), lr=0.0, loss="mse")
+    w, dw = net.parameters(), net.gradients()
+    y, dy = net.activations(), net.output_gradients()
+    for below, name in pairwise(["input", *how]):
+        expected = P.conv2d_weight_grad(y[below], dy[name], (3, 3), **how[name])
+        assert bits({"": dw[f"{name}.weight"]}) == bits({"": expected}), name
+        if below != "input":
+            size = y[below].shape[1:]
+            expected = P.conv2d_input_grad(w[f"{name}.weight"], dy[name], size, **how[name])
+            assert bits({"": dy[below]}) == bits({"": expected}), name
 
 
 def test_a_tensor_that_is_taken_twice_by_one_layer():

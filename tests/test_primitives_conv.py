@@ -79,10 +79,13 @@ def test_depthwise(environment, g, num_threads):
 
 
 @pytest.mark.parametrize("arithmetic", ["fp16-fp32acc", "fp16-fma", "fp16-muladd"])
-@pytest.mark.parametrize("stride, kernel", [(1, 3), (2, 3), (2, 1), (1, 5), (2, 5)])
-def test_shapes_that_fill_the_vector_registers(arithmetic, stride, kernel):
-    """Sizes beyond the drawn ones: whole tiles, and tiles with a ragged edge."""
-    channels, filters, size = 19, 37, 17
+@pytest.mark.parametrize(
+    "stride, kernel, filters",
+    [(1, 3, 37), (1, 3, 16), (2, 3, 37), (2, 1, 37), (1, 5, 8), (2, 5, 37)],
+)
+def test_shapes_that_fill_the_vector_registers(arithmetic, stride, kernel, filters):
+    """Sizes beyond the drawn ones: whole tiles of all shapes, and tiles with a ragged edge."""
+    channels, size = 19, 17
     out = (size + 2 * (kernel // 2) - kernel) // stride + 1
     x = filled((channels, size, size), FLOAT16, "normal", 1)
     w = filled((filters, channels, kernel, kernel), FLOAT16, "normal", 2)

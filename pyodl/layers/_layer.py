@@ -9,6 +9,7 @@ from numpy import ndarray
 
 from pyodl._kernels import Operation
 from pyodl.arithmetic import Arithmetic
+from pyodl.primitives._staging import Stager
 from pyodl.primitives._tiling import Tile
 
 __all__ = ["Layer", "Shape", "Site", "image", "same_shape"]
@@ -30,6 +31,8 @@ class Site:
     arithmetic : Arithmetic
     cores : int
         Cores of the device.
+    stager : Stager
+        Widens the operands of the layer's steps.
     tiles : mapping
         The tiles of the steps that run tile by tile: "forward", "weight_grad", "input_grad".
     workspace : object
@@ -41,6 +44,7 @@ class Site:
     parameters: dict[str, ndarray]
     arithmetic: Arithmetic
     cores: int
+    stager: Stager
     tiles: Mapping[str, Tile] = field(default_factory=dict)
     workspace: Any = None
 

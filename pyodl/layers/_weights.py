@@ -11,7 +11,6 @@ from pyodl._kernels import Operation
 from pyodl.layers._layer import Layer, Shape, Site
 from pyodl.primitives import _check as check
 from pyodl.primitives._orders import MATMUL_KERNELS
-from pyodl.primitives._staging import Stager
 from pyodl.primitives.elementwise import bind_add_bias
 
 __all__ = ["STEPS", "Weighted", "with_kernels"]
@@ -67,16 +66,13 @@ class Weighted(Layer):
         """Return the shape of the weight for an input of ``shape``; output channels first."""
         raise NotImplementedError
 
-    def workspace(self, site: Site) -> Any:
-        return Stager(site.arithmetic, site.cores)
-
     def how(self, site: Site, step: str) -> dict[str, Any]:
         """Return what the binding of a step's matrix product takes besides its arrays."""
         return {
             "arithmetic": site.arithmetic,
             "kernel": self.kernel_of(step),
             "cores": site.cores,
-            "stager": site.workspace,
+            "stager": site.stager,
             "tile": site.tiles.get(step),
         }
 

@@ -113,10 +113,9 @@ class Conv2D(Weighted):
     def workspace(self, site: Site) -> BoundConvolution:
         return BoundConvolution(
             self.geometry(site.inputs[0].shape),
-            site.arithmetic,
+            site.stager,
             algorithm=self.algorithm,
             kernel=self.kernel,
-            cores=site.cores,
         )
 
     def bind_forward(self, site: Site, w: ndarray) -> list[Operation]:
@@ -181,8 +180,7 @@ class DepthwiseConv2D(Weighted):
         return conv.pixels * conv.taps
 
     def workspace(self, site: Site) -> BoundDepthwise:
-        conv = self.geometry(site.inputs[0].shape)
-        return BoundDepthwise(conv, site.arithmetic, cores=site.cores)
+        return BoundDepthwise(self.geometry(site.inputs[0].shape), site.stager)
 
     def bind_forward(self, site: Site, w: ndarray) -> list[Operation]:
         bound: BoundDepthwise = site.workspace
@@ -240,7 +238,7 @@ class PointwiseConv2D(Weighted):
         return bind_pointwise_weight_grad(site.inputs[0], dy, dw, **self.how(site, "weight_grad"))
 
     def bind_bias_grad(self, site: Site, dy: ndarray, db: ndarray) -> list[Operation]:
-        return bind_pixel_sums(dy, db, "CHW", site.workspace)
+        return bind_pixel_sums(dy, db, "CHW", site.stager)
 
     def bind_input_grad(self, site: Site, w: ndarray, dy: ndarray, dx: ndarray) -> list[Operation]:
         return bind_pointwise_input_grad(w, dy, dx, **self.how(site, "input_grad"))

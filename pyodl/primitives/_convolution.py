@@ -9,7 +9,6 @@ import numpy as np
 from numpy import ndarray
 
 from pyodl._kernels import Operation, bind
-from pyodl.arithmetic import Arithmetic
 from pyodl.primitives._contraction import Padding, Plan, bind_contraction, plan, step_of
 from pyodl.primitives._geometry import (
     Convolution,
@@ -38,29 +37,26 @@ class BoundConvolution:
     Parameters
     ----------
     conv : Convolution
-    arithmetic : Arithmetic
+    stager : Stager
     algorithm : {"im2row", "direct"}
     kernel : str or (str, str, str)
         Matmul kernel, for im2row; or those of forward, weight gradient and input gradient.
-    cores : int
-        Cores of the device.
     """
 
     def __init__(
         self,
         conv: Convolution,
-        arithmetic: Arithmetic,
+        stager: Stager,
         *,
         algorithm: str,
         kernel: str | tuple[str, str, str],
-        cores: int,
     ) -> None:
         self.conv = conv
-        self.arithmetic = arithmetic
-        self._stager = Stager(arithmetic, cores)
+        self.arithmetic = stager.arithmetic
+        self._stager = stager
         self._algorithm = algorithm
         self._kernels = (kernel,) * 3 if isinstance(kernel, str) else kernel
-        self._cores = cores
+        self._cores = stager.cores
 
     def _key(self, step: int) -> tuple[Convolution, str, str, int]:
         return self.conv, self._algorithm, self._kernels[step], self._cores
@@ -128,7 +124,7 @@ class BoundConvolution:
     ) -> list[Operation]:
         """Contract the output gradient spread with zeros, if ``guard`` asks for it."""
         weights, operations = self._stager.flat(w)
-        image, widen = self._image(dy, spread_gradient(self.conv), "spread", guard)
+        image, widen = self._image(dy, spread_gradient(self.conv), guard)
         operands = self._ordered(weights, image)
         how: dict[str, Any] = {"flag": guard, "guarded": guard is not None}
         return [
@@ -192,11 +188,11 @@ class BoundConvolution:
         return (weights, image) if self.conv.layout == "CHW" else (image, weights)
 
     def _image(
-        self, source: ndarray, geometry: Image, kind: str = "image", guard: ndarray | None = None
+        self, source: ndarray, geometry: Image, guard: ndarray | None = None
     ) -> tuple[ndarray, tuple[Operation, ...]]:
         """Widen an image into its padded planes."""
         return self._stager.stage(
-            kind, source, geometry.shape, lambda view: geometry.copies(source, view), guard
+            geometry, source, geometry.shape, lambda view: geometry.copies(source, view), guard
         )
 
     def _nonfinite(

@@ -8,7 +8,6 @@ import numpy as np
 from numpy import ndarray
 
 from pyodl._kernels import LANES, Operation, bind
-from pyodl.arithmetic import Arithmetic
 from pyodl.primitives._contraction import kernel_table, step_of
 from pyodl.primitives._geometry import Convolution, Image, input_grad_phases
 from pyodl.primitives._matmul import bind_pixel_sums
@@ -146,14 +145,13 @@ class BoundDepthwise:
     ----------
     conv : Convolution
         With as many output channels as channels.
-    arithmetic : Arithmetic
-    cores : int
+    stager : Stager
     """
 
-    def __init__(self, conv: Convolution, arithmetic: Arithmetic, *, cores: int) -> None:
+    def __init__(self, conv: Convolution, stager: Stager) -> None:
         self.conv = conv
-        self.arithmetic = arithmetic
-        self._stager = Stager(arithmetic, cores)
+        self.arithmetic = stager.arithmetic
+        self._stager = stager
 
     def forward(
         self, x: ndarray, w: ndarray, out: ndarray, tile: Tile | None = None
@@ -244,7 +242,7 @@ class BoundDepthwise:
         """Widen a (C, H, W) image into padded pixels of whole registers of channels."""
         pixels = source.transpose(1, 2, 0)
         return self._stager.stage(
-            "image",
+            geometry,
             source,
             geometry.shape,
             lambda view: geometry.copies(pixels, view[..., : self.conv.channels]),

@@ -4,7 +4,7 @@ Any copy is written as two NumPy views of the same shape, one of the source and 
 the kernel walks their strides.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy import ndarray
 from pyodl._kernels import Operation, bind
 from pyodl.arithmetic import Arithmetic
 
-__all__ = ["SLACK", "Copy", "Stager", "bind_copy"]
+__all__ = ["SLACK", "Buffers", "Copy", "Stager", "bind_copy"]
 
 
 class Copy(NamedTuple):
@@ -89,8 +89,28 @@ def floats(*shape: int) -> tuple[ndarray, ndarray]:
     return buffer[:size].reshape(shape), buffer
 
 
+class Buffers:
+    """Buffers that go from layer to layer, still in the cache.
+
+    Only buffers of one kind serve one another: their copies write the same elements, so that what
+    is padding stays zero.
+    """
+
+    def __init__(self) -> None:
+        self._free: dict[Hashable, list[tuple[ndarray, ndarray]]] = {}
+
+    def take(self, kind: Hashable, shape: Sequence[int]) -> tuple[ndarray, ndarray]:
+        """Return a buffer as `floats` does, used before or new."""
+        free = self._free.get(kind)
+        return free.pop() if free else floats(*shape)
+
+    def give_back(self, kind: Hashable, taken: tuple[ndarray, ndarray]) -> None:
+        """Leave a buffer to whoever takes one of its kind next."""
+        self._free.setdefault(kind, []).append(taken)
+
+
 class Stager:
-    """Widens operands to binary32, each of them once.
+    """Widens the operands of one layer to binary32, each of them once.
 
     What an earlier step has widened is not widened again: the forward step is bound and run before
     the backward steps that read the same tensors.
@@ -100,16 +120,25 @@ class Stager:
     arithmetic : Arithmetic
     cores : int
         Cores of the device, which share the rows of a copy.
+    buffers : Buffers or None
+        Shared with other layers, whose steps are bound in the order they run in.
     """
 
-    def __init__(self, arithmetic: Arithmetic, cores: int) -> None:
+    def __init__(self, arithmetic: Arithmetic, cores: int, buffers: Buffers | None = None) -> None:
         self.arithmetic = arithmetic
         self.cores = cores
-        self._staged: dict[tuple[str, int], ndarray] = {}
+        self._buffers = buffers or Buffers()
+        self._staged: dict[tuple[Hashable, int], tuple[ndarray, ndarray]] = {}
+
+    def release(self) -> None:
+        """Leave the buffers to other layers: the last step that reads them has been bound."""
+        for (kind, _), taken in self._staged.items():
+            self._buffers.give_back(kind, taken)
+        self._staged.clear()
 
     def stage(
         self,
-        kind: str,
+        kind: Hashable,
         source: ndarray,
         shape: Sequence[int],
         copies: Callable[[ndarray], list[Copy]],
@@ -119,8 +148,8 @@ class Stager:
 
         Parameters
         ----------
-        kind : str
-            Tells buffers of the same tensor apart.
+        kind : hashable
+            Equal for buffers of the same shape of which the same elements are written.
         copies : callable
             Maps the shaped buffer to the copies between the source and it.
         guard : ndarray or None
@@ -128,9 +157,8 @@ class Stager:
         """
         key = (kind, _address(source))
         if key in self._staged:
-            return self._staged[key], ()
-        view, buffer = floats(*shape)
-        self._staged[key] = buffer
+            return self._staged[key][1], ()
+        view, buffer = self._staged[key] = self._buffers.take(kind, shape)
         code, cores = self.arithmetic.code, self.cores
         return buffer, tuple(
             _bind_walk(
@@ -143,8 +171,9 @@ class Stager:
 
     def flat(self, source: ndarray) -> tuple[ndarray, tuple[Operation, ...]]:
         """Widen a tensor as it lies."""
+        kind = "flat", source.size
         return self.stage(
-            "flat", source, [source.size], lambda view: [Copy(source.reshape(-1), view)]
+            kind, source, [source.size], lambda view: [Copy(source.reshape(-1), view)]
         )
 
     def transposed(
@@ -153,7 +182,7 @@ class Stager:
         """Widen a tensor, taken as a matrix of ``rows`` rows, transposed; its rows become lanes."""
         matrix = source.reshape(rows, -1)
         shape = (matrix.shape[1], padded_rows or rows)
-        kind = f"transposed to {shape[1]}"
+        kind = "transposed", rows, *shape
         return self.stage(kind, source, shape, lambda view: [Copy(matrix.T, view[:, :rows])])
 
     def panels(
@@ -171,4 +200,4 @@ class Stager:
             rest = matrix[:, full * width :]
             return [Copy(whole, view[:full]), Copy(rest, view[-1, :, : m - full * width])]
 
-        return self.stage("panels", source, (-(-m // width), k, width), copies)
+        return self.stage(("panels", k, m, width), source, (-(-m // width), k, width), copies)

@@ -89,7 +89,7 @@ def conv2d_forward(
     if bias is not None:
         check.tensor("bias", bias, chosen, shape=(conv.out_channels,))
     out = np.empty(conv.output_shape, x.dtype)
-    bound = BoundConvolution(conv, chosen, algorithm=algorithm, kernel=kernel, cores=cores)
+    bound = BoundConvolution(conv, Stager(chosen, cores), algorithm=algorithm, kernel=kernel)
     operations = bound.forward(x, w, out, checked(tile))
     if bias is not None:
         chw = layout == "CHW"
@@ -141,7 +141,7 @@ def conv2d_weight_grad(
     conv = _geometry("kernel_size", _size(x, layout), *channels, size, stride, padding, layout)
     check.tensor("dy", dy, chosen, shape=conv.output_shape)
     dw = np.empty(conv.weight_shape, x.dtype)
-    bound = BoundConvolution(conv, chosen, algorithm=algorithm, kernel=kernel, cores=cores)
+    bound = BoundConvolution(conv, Stager(chosen, cores), algorithm=algorithm, kernel=kernel)
     return run(bound.weight_grad(x, dy, dw, checked(tile)), dw, threads)
 
 
@@ -191,7 +191,7 @@ def conv2d_input_grad(
     conv = _geometry("w", size, c_in, w.shape[0], kernel_size, stride, padding, layout)
     check.tensor("dy", dy, chosen, shape=conv.output_shape)
     dx = np.empty(conv.input_shape, w.dtype)
-    bound = BoundConvolution(conv, chosen, algorithm=algorithm, kernel=kernel, cores=cores)
+    bound = BoundConvolution(conv, Stager(chosen, cores), algorithm=algorithm, kernel=kernel)
     return run(bound.input_grad(w, dy, dx, checked(tile)), dx, threads)
 
 

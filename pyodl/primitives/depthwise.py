@@ -9,6 +9,7 @@ from pyodl.primitives import _check as check
 from pyodl.primitives._depthwise import BoundDepthwise
 from pyodl.primitives._geometry import Convolution
 from pyodl.primitives._run import run
+from pyodl.primitives._staging import Stager
 from pyodl.primitives._tiling import TileLike, checked
 
 __all__ = ["depthwise_forward", "depthwise_input_grad", "depthwise_weight_grad"]
@@ -57,7 +58,7 @@ def depthwise_forward(
     check.tensor("w", w, chosen, shape=(x.shape[0], None, None))
     conv = _geometry("w", x.shape[0], x.shape[1:], w.shape[1:], stride, padding)
     out = np.empty(conv.output_shape, x.dtype)
-    bound = BoundDepthwise(conv, chosen, cores=cores)
+    bound = BoundDepthwise(conv, Stager(chosen, cores))
     return run(bound.forward(x, w, out, checked(tile)), out, threads)
 
 
@@ -98,7 +99,7 @@ def depthwise_weight_grad(
     conv = _geometry("kernel_size", x.shape[0], x.shape[1:], size, stride, padding)
     check.tensor("dy", dy, chosen, shape=conv.output_shape)
     dw = np.empty((x.shape[0], *size), x.dtype)
-    bound = BoundDepthwise(conv, chosen, cores=cores)
+    bound = BoundDepthwise(conv, Stager(chosen, cores))
     return run(bound.weight_grad(x, dy, dw, checked(tile)), dw, threads)
 
 
@@ -139,7 +140,7 @@ def depthwise_input_grad(
     conv = _geometry("w", w.shape[0], size, w.shape[1:], stride, padding)
     check.tensor("dy", dy, chosen, shape=conv.output_shape)
     dx = np.empty(conv.input_shape, w.dtype)
-    bound = BoundDepthwise(conv, chosen, cores=cores)
+    bound = BoundDepthwise(conv, Stager(chosen, cores))
     return run(bound.input_grad(w, dy, dx, checked(tile)), dx, threads)
 
 
