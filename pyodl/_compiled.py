@@ -7,6 +7,7 @@ from numpy import ndarray
 
 from pyodl._graph import Node, needed_gradients
 from pyodl._kernels import Operation, Program
+from pyodl._packed import Packed
 from pyodl.arithmetic import Arithmetic
 from pyodl.layers import Site
 from pyodl.primitives import _check as check
@@ -33,8 +34,9 @@ class Compiled:
     Parameters
     ----------
     nodes : sequence of Node
-    activations, parameters : mapping
-        Arrays by layer, and by layer and name.
+    activations : mapping
+        Arrays by layer.
+    parameters : Packed
     arithmetic : Arithmetic
     cores : int
     loss : str or None
@@ -49,7 +51,7 @@ class Compiled:
         self,
         nodes: Sequence[Node],
         activations: Mapping[str, ndarray],
-        parameters: Mapping[str, Mapping[str, ndarray]],
+        parameters: Packed,
         arithmetic: Arithmetic,
         cores: int,
         loss: str | None,
@@ -63,7 +65,7 @@ class Compiled:
             node.name: Site(
                 tuple(activations[name] for name in node.inputs),
                 activations[node.name],
-                dict(parameters[node.name]),
+                parameters.layers[node.name],
                 *self._how,
                 Stager(*self._how, buffers),
                 {step: tile for (layer, step), tile in tiles.items() if layer == node.name},
@@ -86,29 +88,30 @@ class Compiled:
     def _compile_training(
         self,
         nodes: Sequence[Node],
-        parameters: Mapping[str, Mapping[str, ndarray]],
+        parameters: Packed,
         loss: str,
         trained: Collection[str],
     ) -> None:
         arithmetic, _ = self._how
         self.target = np.zeros_like(self.output)
         self.loss = np.zeros(1, self.output.dtype)
-        self.gradients = {
-            node.name: {name: np.zeros_like(p) for name, p in parameters[node.name].items()}
-            for node in nodes
-            if node.name in trained
+        shapes = {
+            layer: {name: array.shape for name, array in named.items()}
+            for layer, named in parameters.layers.items()
+            if layer in trained
         }
+        self.gradients = Packed(shapes, self.output.dtype)
         gradient = np.zeros_like(self.output)
         alpha = check.scalar("alpha", _BERHU_ALPHA, arithmetic)
         begin = bind_loss(loss, self.output, self.target, self.loss, gradient, arithmetic, alpha)
         self.output_gradients: dict[str, ndarray] = {}
         self.backward = Program([begin, *self._backward(nodes, gradient, trained)])
-        pairs = [
-            (parameters[layer][name], gradient)
-            for layer, gradients in self.gradients.items()
-            for name, gradient in gradients.items()
-        ]
-        self.update = Program(bind_sgd(w, grad, 0.0, 0.0, *self._how) for w, grad in pairs)
+        weights = parameters.runs(trained)
+        stops = np.cumsum([w.size for w in weights])[:-1]
+        self.update = Program(
+            bind_sgd(w, grad, 0.0, 0.0, *self._how)
+            for w, grad in zip(weights, np.split(self.gradients.flat, stops), strict=True)
+        )
         self._rate = (0.0, 0.0)
 
     def _backward(
@@ -127,7 +130,7 @@ class Compiled:
             self.output_gradients[node.name] = dy
             steps = list(additions)
             if node.name in trained:
-                steps += layer.parameter_grads(site, dy, self.gradients[node.name])
+                steps += layer.parameter_grads(site, dy, self.gradients.layers[node.name])
             if not needed.isdisjoint(node.inputs):
                 grads = layer.allocate_input_grads(site.inputs, dy)
                 steps += layer.input_grads(site, dy, grads)

@@ -13,6 +13,7 @@ from pyodl import arithmetic as arithmetics
 from pyodl import device as devices
 from pyodl._compiled import Compiled
 from pyodl._graph import INPUT, needed_gradients, resolve
+from pyodl._packed import Packed
 from pyodl.arithmetic import Arithmetic
 from pyodl.device import Device
 from pyodl.formats import round_to
@@ -107,15 +108,14 @@ class Network:
         self.notes: dict[str, Any] = {}
         self.tiles = tiles or {}
 
-    def _initial(self, generator: np.random.Generator) -> dict[str, dict[str, ndarray]]:
+    def _initial(self, generator: np.random.Generator) -> Packed:
         storage = self._arithmetic.storage
-        return {
-            node.name: {
-                name: round_to(values, storage)
-                for name, values in node.layer.initial(generator, *node.input_shapes).items()
-            }
-            for node in self._nodes
-        }
+        shapes = {n.name: n.layer.parameter_shapes(*n.input_shapes) for n in self._nodes}
+        parameters = Packed(shapes, storage.dtype)
+        for node in self._nodes:
+            for name, values in node.layer.initial(generator, *node.input_shapes).items():
+                parameters.layers[node.name][name][...] = round_to(values, storage)
+        return parameters
 
     def __repr__(self) -> str:
         """Say how large the network is and what it computes in."""
@@ -158,7 +158,7 @@ class Network:
         dict of ndarray
             The network's own arrays: writing to one changes the network.
         """
-        return _flat(self._parameters)
+        return self._parameters.flat_by_name()
 
     def gradients(self) -> dict[str, ndarray]:
         """Return the gradients of the last training step by parameter; frozen layers have none.
@@ -175,7 +175,7 @@ class Network:
         RuntimeError
             If there was no training step, or layers were frozen or unfrozen since.
         """
-        return _flat(self._trained().gradients)
+        return self._trained().gradients.flat_by_name()
 
     def activations(self) -> dict[str, ndarray]:
         """Return the input and every layer's output of the last step, by layer and "input".
@@ -251,10 +251,10 @@ class Network:
         return tuple(node.name for node in self._nodes if node.name in self._frozen)
 
     def _trainable(self) -> set[str]:
-        return {name for name, parameters in self._parameters.items() if parameters}
+        return {name for name, parameters in self._parameters.layers.items() if parameters}
 
     def _checked(self, names: Iterable[str]) -> set[str]:
-        allowed = [node.name for node in self._nodes if self._parameters[node.name]]
+        allowed = [node.name for node in self._nodes if self._parameters.layers[node.name]]
         return {check.choice("name", name, allowed) for name in names}
 
     def _set_frozen(self, frozen: set[str]) -> None:
@@ -464,10 +464,3 @@ class Network:
         for name, array in values.items():
             own[name][...] = array
         return net
-
-
-def _flat(arrays: dict[str, dict[str, ndarray]]) -> dict[str, ndarray]:
-    """Return {layer: {name: array}} as {"layer.name": array}."""
-    return {
-        f"{layer}.{name}": array for layer, named in arrays.items() for name, array in named.items()
-    }

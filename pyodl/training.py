@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from pyodl._kernels import Program
 from pyodl._progress import ProgressLine
 from pyodl.formats import round_to
 from pyodl.network import Network, host_threads
@@ -246,7 +245,7 @@ def fit(
     if report is None and check.flag("progress", progress):
         line = ProgressLine()
         report, callbacks = line.update, (line.end_epoch, *callbacks)
-    trainer = _Trainer(net, loss, batch_size, accumulate, threads)
+    trainer = _Trainer(net, loss, accumulate, threads)
     history = History()
     for epoch, order in _orders(len(inputs), epochs, seed, first_image):
         learning_rate = lr(epoch) if callable(lr) else lr
@@ -305,26 +304,17 @@ def evaluate(
 class _Trainer:
     """Trains on batches, whose gradients it adds up."""
 
-    def __init__(
-        self, net: Network, loss: str, batch_size: int, accumulate: str, threads: int
-    ) -> None:
+    def __init__(self, net: Network, loss: str, accumulate: str, threads: int) -> None:
         self._net = net
         self._compiled = net.compiled(loss)
         self._threads = threads
         self._wide = accumulate == "fp32"
-        self._gradients = net.gradients()
-        self._sums: dict[str, ndarray] = {}
-        if batch_size > 1:
-            self._sums = {
-                name: np.zeros_like(gradient, np.float32 if self._wide else None)
-                for name, gradient in self._gradients.items()
-            }
+        self._gradients = self._compiled.gradients.flat
+        self._total = np.zeros_like(self._gradients, np.float32 if self._wide else None)
         how = (net.arithmetic, net.device.cores)
-        self._add = Program(
-            bind_add(total, self._gradients[name], total, *how)
-            for name, total in self._sums.items()
-            if not self._wide
-        )
+        self._add = None
+        if not self._wide:
+            self._add = bind_add(self._total, self._gradients, self._total, *how)
 
     def train(
         self,
@@ -345,9 +335,9 @@ class _Trainer:
             if len(batch) > 1:
                 self._accumulate(first=place == 0)
         if len(batch) > 1:
-            for name, total in self._sums.items():
-                rounded = round_to(total, self._net.arithmetic.storage) if self._wide else total
-                np.copyto(self._gradients[name], rounded)
+            total = self._total
+            rounded = round_to(total, self._net.arithmetic.storage) if self._wide else total
+            np.copyto(self._gradients, rounded)
         count = len(batch)
         compiled.set_rate(
             _rate("lr", lr / count, self._net),
@@ -358,11 +348,9 @@ class _Trainer:
 
     def _accumulate(self, *, first: bool) -> None:
         if first:
-            for name, total in self._sums.items():
-                np.copyto(total, self._gradients[name])
-        elif self._wide:
-            for name, total in self._sums.items():
-                np.add(total, self._gradients[name], out=total)
+            np.copyto(self._total, self._gradients)
+        elif self._add is None:
+            np.add(self._total, self._gradients, out=self._total)
         else:
             self._add.run(self._threads)
 

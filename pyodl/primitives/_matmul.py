@@ -10,7 +10,7 @@ from pyodl._kernels import LANES, Operation
 from pyodl.arithmetic import Arithmetic
 from pyodl.primitives._contraction import Offsets, Plan, bind_contraction, plan
 from pyodl.primitives._orders import Order, Region
-from pyodl.primitives._staging import Stager
+from pyodl.primitives._staging import Stager, floats
 from pyodl.primitives._tiling import Cut, cut_plan
 
 __all__ = ["Product", "bind_pixel_sums", "bind_product"]
@@ -123,6 +123,10 @@ def bind_product(
     return [*widen_left, *widen_right, *contractions]
 
 
+_ONE = floats(1)[1]
+_ONE[:] = 1
+
+
 @lru_cache(maxsize=256)
 def _sums_plan(channels: int, pixels: int, pitch: int) -> Plan:
     one, lanes = np.zeros(1, np.int64), np.arange(channels)
@@ -140,11 +144,10 @@ def bind_pixel_sums(
     of pixels where the stager widens ``dy`` transposed for another operation.
     """
     channels, pixels = db.size, dy.size // db.size
-    ones, widen_ones = stager.flat(np.ones(1, dy.dtype))
     if layout == "CHW":
         terms, widen = stager.transposed(dy, channels, pitch)
     else:
         terms, widen = stager.flat(dy)
     sums = _sums_plan(channels, pixels, pitch or channels)
-    contraction = bind_contraction("bias gradient", sums, ones, terms, db, stager.arithmetic)
-    return [*widen_ones, *widen, contraction]
+    contraction = bind_contraction("bias gradient", sums, _ONE, terms, db, stager.arithmetic)
+    return [*widen, contraction]

@@ -13,7 +13,7 @@ from numpy import ndarray
 from pyodl._kernels import Operation, bind
 from pyodl.arithmetic import Arithmetic
 
-__all__ = ["SLACK", "Buffers", "Copy", "Stager", "bind_copy"]
+__all__ = ["SLACK", "Buffers", "Copy", "Stager", "bind_copy", "floats"]
 
 
 class Copy(NamedTuple):
