@@ -21,8 +21,10 @@
 
 #if defined(__clang__)
 #define PYODL_UNROLL _Pragma("clang loop unroll(full)")
+#define PYODL_UNROLL_FOUR _Pragma("clang loop unroll_count(4)")
 #else
 #define PYODL_UNROLL _Pragma("GCC unroll 16")
+#define PYODL_UNROLL_FOUR _Pragma("GCC unroll 4")
 #endif
 
 typedef float lanes __attribute__((vector_size(4 * PYODL_LANES)));

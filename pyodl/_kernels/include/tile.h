@@ -55,7 +55,25 @@ typedef struct {
     int64_t depth; /* K */
 } pyodl_contraction;
 
-/* Add k = first, first + stride, ... below stop to sums. */
+/* Add one k to sums. */
+PYODL_INLINE void accumulate_one(int step, int rows, int registers, const float *const a[],
+                                 const float *const b[], int64_t in_a, int64_t in_b,
+                                 lanes sums[][3]) {
+    lanes right[3];
+    PYODL_UNROLL
+    for (int j = 0; j < registers; j++)
+        right[j] = lanes_load(b[j] + in_b);
+    PYODL_UNROLL
+    for (int i = 0; i < rows; i++) {
+        const lanes left = lanes_of(a[i][in_a]);
+        PYODL_UNROLL
+        for (int j = 0; j < registers; j++)
+            sums[i][j] = lanes_step(step, left, right[j], sums[i][j]);
+    }
+}
+
+/* Add k = first, first + stride, ... below stop to sums. Where a step is one instruction, those
+ * that lead to the next k take their share of the time. */
 PYODL_INLINE void accumulate(int step, int rows, int registers, const pyodl_contraction *c,
                              const int32_t *a_row, const int32_t *b_column, int64_t first,
                              int64_t stop, int64_t stride, lanes sums[][3]) {
@@ -64,21 +82,17 @@ PYODL_INLINE void accumulate(int step, int rows, int registers, const pyodl_cont
     for (int i = 0; i < rows; i++)
         a[i] = c->a + a_row[i];
     PYODL_UNROLL
-    for (int j = 0; j < registers; j++)
+    for (int j = 0; j < registers; j++) {
         b[j] = c->b + b_column[j];
-    for (int64_t k = first; k < stop; k += stride) {
-        const int64_t in_a = c->a_k[k], in_b = c->b_k[k];
-        lanes right[3];
-        PYODL_UNROLL
-        for (int j = 0; j < registers; j++)
-            right[j] = lanes_load(b[j] + in_b);
-        PYODL_UNROLL
-        for (int i = 0; i < rows; i++) {
-            const lanes left = lanes_of(a[i][in_a]);
-            PYODL_UNROLL
-            for (int j = 0; j < registers; j++)
-                sums[i][j] = lanes_step(step, left, right[j], sums[i][j]);
-        }
+        __asm__("" : "+r"(b[j])); /* lest a compiler add the offsets up anew for every k */
+    }
+    if (step == STEP_EXACT_PRODUCT || step == STEP_FMA32) {
+        PYODL_UNROLL_FOUR
+        for (int64_t k = first; k < stop; k += stride)
+            accumulate_one(step, rows, registers, a, b, c->a_k[k], c->b_k[k], sums);
+    } else {
+        for (int64_t k = first; k < stop; k += stride)
+            accumulate_one(step, rows, registers, a, b, c->a_k[k], c->b_k[k], sums);
     }
 }
 
