@@ -10,12 +10,11 @@ from libc.string cimport memcpy, memset
 
 from pyodl._kernels._capsule cimport kernel_capsule
 from pyodl._kernels._tile cimport (
-    LEFT_OUT, MAX_LANES, MAX_REGISTERS, MAX_ROWS,
-    MULTIPLIED, NEGATIVE_ZERO, NONFINITE, PYODL_LANES, PYODL_SHAPES, SKIPPED_IN_B, Contraction,
-    Plan, Register, Rows, Segment, Tile, compute_tile, compute_whole_tiles, cuts_strips, in_doubt,
-    make_canonical, may_reach_negative_zero, pyodl_shapes, raise_flag, rounding_begin,
-    rounding_ordinary, rounding_restore, shape_of_strip, store_rows, store_straight,
-    sum_without_padding,
+    LEFT_OUT, MAX_LANES, MAX_REGISTERS, MAX_ROWS, MULTIPLIED, NEGATIVE_ZERO, NONFINITE, PYODL_LANES,
+    PYODL_SHAPES, SKIPPED_IN_B, Contraction, Plan, Register, Rows, Segment, Tile, compute_tile,
+    compute_whole_tiles, in_doubt, make_canonical, may_reach_negative_zero, pyodl_shapes,
+    raise_flag, rounding_begin, rounding_ordinary, rounding_restore, shape_of_strip,
+    step_keeps_halves, store_rows, store_straight, sum_without_padding,
 )
 from pyodl._kernels._team cimport over_parts
 from pyodl._kernels._types cimport (
@@ -275,7 +274,7 @@ cdef void contract_tiles(const Arguments *args, int64_t start, int64_t stop) noe
     c.b_k = <const int32_t *>args.arrays[4]
     c.depth = args.sizes[0]
     mode = rounding_begin(step)
-    if cuts_strips(step):
+    if step_keeps_halves(step):
         doubt = run_strips(args, &c, start, stop)
     else:
         doubt = run_tiles(args, &c, start, stop)

@@ -24,7 +24,7 @@ cdef extern from "include/tile.h" nogil:
     unsigned rounding_begin(int) noexcept
     unsigned rounding_ordinary() noexcept
     void rounding_restore(unsigned) noexcept
-    bint cuts_strips(int) noexcept
+    bint step_keeps_halves(int) noexcept
     int shape_of_strip(int, int64_t) noexcept
     void raise_flag(int32_t *, int32_t) noexcept
     void compute_tile(

@@ -23,7 +23,7 @@
 #define PYODL_UNROLL _Pragma("clang loop unroll(full)")
 #define PYODL_UNROLL_FOUR _Pragma("clang loop unroll_count(4)")
 #else
-#define PYODL_UNROLL _Pragma("GCC unroll 16")
+#define PYODL_UNROLL _Pragma("GCC unroll 24")
 #define PYODL_UNROLL_FOUR _Pragma("GCC unroll 4")
 #endif
 
@@ -335,12 +335,24 @@ PYODL_INLINE lanes lanes_step(int step, lanes a, lanes b, lanes c) {
     }
 }
 
-#if PYODL_LANES == 8
+/* ---- sums of steps --------------------------------------------------------------------------- */
+
+/* Whether a step's sums are kept in memory, as halves. */
 PYODL_INLINE int step_keeps_halves(int step) {
-    return step == STEP_HALF_FMA || step == STEP_HALF_MULADD || step == STEP_HALF_VIA32;
+    return PYODL_LANES == 8 && (step == STEP_HALF_FMA || step == STEP_HALF_MULADD ||
+                                step == STEP_HALF_VIA32);
 }
 
-/* A step that keeps halves, of a sum in memory. */
+#define PYODL_SUMS 24 /* of a tile, at most */
+
+typedef struct {
+    lanes values[PYODL_SUMS];
+#if PYODL_LANES == 8
+    half_slot halves[PYODL_SUMS];
+#endif
+} running_sums; /* of which a step uses one array */
+
+#if PYODL_LANES == 8
 PYODL_INLINE void slot_step(int step, lanes a, lanes b, half_slot *sum) {
     const lanes c = slot_load(sum);
     half_slot product;
@@ -354,6 +366,34 @@ PYODL_INLINE void slot_step(int step, lanes a, lanes b, half_slot *sum) {
     }
 }
 #endif
+
+PYODL_INLINE void begin_sum(int step, running_sums *sums, int n, lanes start) {
+#if PYODL_LANES == 8
+    if (step_keeps_halves(step))
+        slot_store(&sums->halves[n], start);
+    else
+#endif
+        sums->values[n] = start;
+    (void)step;
+}
+
+PYODL_INLINE void add_to_sum(int step, lanes a, lanes b, running_sums *sums, int n) {
+#if PYODL_LANES == 8
+    if (step_keeps_halves(step))
+        slot_step(step, a, b, &sums->halves[n]);
+    else
+#endif
+        sums->values[n] = lanes_step(step, a, b, sums->values[n]);
+}
+
+PYODL_INLINE lanes end_sum(int step, const running_sums *sums, int n) {
+#if PYODL_LANES == 8
+    if (step_keeps_halves(step))
+        return slot_load(&sums->halves[n]);
+#endif
+    (void)step;
+    return sums->values[n];
+}
 
 /* A step of an arithmetic on lanes in the ordinary rounding mode, for element-wise work. */
 PYODL_INLINE lanes lanes_fma_step(int arithmetic, lanes a, lanes b, lanes c) {

@@ -22,7 +22,7 @@
 #define PYODL_ROWS_3 4
 #define PYODL_ROWS_2_LOW 4
 #endif
-#define PYODL_MAX_TILE (24 * PYODL_LANES)
+#define PYODL_MAX_TILE (PYODL_SUMS * PYODL_LANES)
 
 typedef struct {
     int rows;
@@ -34,7 +34,8 @@ static const pyodl_shape pyodl_shapes[] = {
     {PYODL_ROWS_1, 1}, {PYODL_ROWS_2, 2}, {PYODL_ROWS_3, 3}, {PYODL_ROWS_2_LOW, 2},
 #if PYODL_LANES == 8
     /* Sums in memory (lanes.h) need no registers, but enough of them to hide the latency of a step;
-     * fewer for what is left over. Lowest first among those of as many registers. */
+     * fewer for what is left over. Their tiles are cut anew, from strips of a plan's tiles. Lowest
+     * first among those of as many registers. */
     {8, 1}, {16, 1}, {4, 2}, {6, 2}, {8, 2}, {4, 3}, {6, 3}, {8, 3},
 #endif
 };
@@ -58,7 +59,7 @@ typedef struct {
 /* Add one k to sums. */
 PYODL_INLINE void accumulate_one(int step, int rows, int registers, const float *const a[],
                                  const float *const b[], int64_t in_a, int64_t in_b,
-                                 lanes sums[][3]) {
+                                 running_sums *sums) {
     lanes right[3];
     PYODL_UNROLL
     for (int j = 0; j < registers; j++)
@@ -68,7 +69,7 @@ PYODL_INLINE void accumulate_one(int step, int rows, int registers, const float 
         const lanes left = lanes_of(a[i][in_a]);
         PYODL_UNROLL
         for (int j = 0; j < registers; j++)
-            sums[i][j] = lanes_step(step, left, right[j], sums[i][j]);
+            add_to_sum(step, left, right[j], sums, i * registers + j);
     }
 }
 
@@ -76,7 +77,7 @@ PYODL_INLINE void accumulate_one(int step, int rows, int registers, const float 
  * that lead to the next k take their share of the time. */
 PYODL_INLINE void accumulate(int step, int rows, int registers, const pyodl_contraction *c,
                              const int32_t *a_row, const int32_t *b_column, int64_t first,
-                             int64_t stop, int64_t stride, lanes sums[][3]) {
+                             int64_t stop, int64_t stride, running_sums *sums) {
     const float *a[16], *b[3];
     PYODL_UNROLL
     for (int i = 0; i < rows; i++)
@@ -101,65 +102,14 @@ PYODL_INLINE void accumulate(int step, int rows, int registers, const pyodl_cont
 PYODL_INLINE void tile_sum(int step, int rows, int registers, const pyodl_contraction *c,
                            const int32_t *a_row, const int32_t *b_column, int64_t first,
                            int64_t stop, int64_t stride, const float *start, float *tile) {
-    lanes sums[16][3];
+    running_sums sums;
     PYODL_UNROLL
-    for (int i = 0; i < rows; i++)
-        PYODL_UNROLL
-        for (int j = 0; j < registers; j++)
-            sums[i][j] = start ? lanes_of(*start)
-                               : lanes_load(tile + (i * registers + j) * PYODL_LANES);
-    accumulate(step, rows, registers, c, a_row, b_column, first, stop, stride, sums);
+    for (int n = 0; n < rows * registers; n++)
+        begin_sum(step, &sums, n, start ? lanes_of(*start) : lanes_load(tile + n * PYODL_LANES));
+    accumulate(step, rows, registers, c, a_row, b_column, first, stop, stride, &sums);
     PYODL_UNROLL
-    for (int i = 0; i < rows; i++)
-        PYODL_UNROLL
-        for (int j = 0; j < registers; j++)
-            lanes_store(tile + (i * registers + j) * PYODL_LANES, sums[i][j]);
-}
-
-#if PYODL_LANES == 8
-/* The same with the sums in memory, as halves. */
-PYODL_INLINE void tile_sum_of_halves(int step, int rows, int registers, const pyodl_contraction *c,
-                                     const int32_t *a_row, const int32_t *b_column,
-                                     int64_t first, int64_t stop, int64_t stride,
-                                     const float *start, float *tile) {
-    half_slot sums[PYODL_MAX_TILE / PYODL_LANES];
-    const int size = rows * registers;
-    const float *a[16], *b[3];
-    PYODL_UNROLL
-    for (int i = 0; i < rows; i++)
-        a[i] = c->a + a_row[i];
-    PYODL_UNROLL
-    for (int j = 0; j < registers; j++)
-        b[j] = c->b + b_column[j];
-    for (int n = 0; n < size; n++)
-        slot_store(sums + n, start ? lanes_of(*start) : lanes_load(tile + n * PYODL_LANES));
-    for (int64_t k = first; k < stop; k += stride) {
-        const int64_t in_a = c->a_k[k], in_b = c->b_k[k];
-        lanes right[3];
-        PYODL_UNROLL
-        for (int j = 0; j < registers; j++)
-            right[j] = lanes_load(b[j] + in_b);
-        PYODL_UNROLL
-        for (int i = 0; i < rows; i++) {
-            const lanes left = lanes_of(a[i][in_a]);
-            PYODL_UNROLL
-            for (int j = 0; j < registers; j++)
-                slot_step(step, left, right[j], sums + i * registers + j);
-        }
-    }
-    for (int n = 0; n < size; n++)
-        lanes_store(tile + n * PYODL_LANES, slot_load(sums + n));
-}
-#endif
-
-/* Whether the tiles of a step are cut anew, from strips of a plan's tiles. */
-PYODL_INLINE int cuts_strips(int step) {
-#if PYODL_LANES == 8
-    return step_keeps_halves(step);
-#else
-    (void)step;
-    return 0;
-#endif
+    for (int n = 0; n < rows * registers; n++)
+        lanes_store(tile + n * PYODL_LANES, end_sum(step, &sums, n));
 }
 
 /* The lowest shape for what is left of a strip, or the highest. */
@@ -211,30 +161,30 @@ PYODL_INLINE void rounding_restore(unsigned saved) {
 
 /* One function per step and shape, never inlined: the sums go through memory, so that no compiler
  * can move a rounding across a change of the host's rounding mode. */
-#define PYODL_TILE_FUNCTION(SUM, STEP, NAME, ROWS, REGISTERS)                                    \
+#define PYODL_TILE_FUNCTION(STEP, NAME, ROWS, REGISTERS)                                         \
     static __attribute__((noinline, unused)) void tile_##STEP##_##NAME(                          \
         const pyodl_contraction *c, const int32_t *a_row, const int32_t *b_column,               \
         int64_t first, int64_t stop, int64_t stride, const float *start, float *tile) {          \
-        SUM(STEP, ROWS, REGISTERS, c, a_row, b_column, first, stop, stride, start, tile);        \
+        tile_sum(STEP, ROWS, REGISTERS, c, a_row, b_column, first, stop, stride, start, tile);   \
     }
 #define PYODL_TILE_FUNCTIONS(STEP)                                                               \
-    PYODL_TILE_FUNCTION(tile_sum, STEP, 1, PYODL_ROWS_1, 1)                                      \
-    PYODL_TILE_FUNCTION(tile_sum, STEP, 2, PYODL_ROWS_2, 2)                                      \
-    PYODL_TILE_FUNCTION(tile_sum, STEP, 3, PYODL_ROWS_3, 3)                                      \
-    PYODL_TILE_FUNCTION(tile_sum, STEP, 2_LOW, PYODL_ROWS_2_LOW, 2)
+    PYODL_TILE_FUNCTION(STEP, 1, PYODL_ROWS_1, 1)                                                \
+    PYODL_TILE_FUNCTION(STEP, 2, PYODL_ROWS_2, 2)                                                \
+    PYODL_TILE_FUNCTION(STEP, 3, PYODL_ROWS_3, 3)                                                \
+    PYODL_TILE_FUNCTION(STEP, 2_LOW, PYODL_ROWS_2_LOW, 2)
 #define PYODL_TILES(STEP)                                                                        \
     {tile_##STEP##_1, tile_##STEP##_2, tile_##STEP##_3, tile_##STEP##_2_LOW}
 
 #if PYODL_LANES == 8
 #define PYODL_HALF_FUNCTIONS(STEP)                                                               \
-    PYODL_TILE_FUNCTION(tile_sum_of_halves, STEP, 8_1, 8, 1)                                     \
-    PYODL_TILE_FUNCTION(tile_sum_of_halves, STEP, 16_1, 16, 1)                                   \
-    PYODL_TILE_FUNCTION(tile_sum_of_halves, STEP, 4_2, 4, 2)                                     \
-    PYODL_TILE_FUNCTION(tile_sum_of_halves, STEP, 6_2, 6, 2)                                     \
-    PYODL_TILE_FUNCTION(tile_sum_of_halves, STEP, 8_2, 8, 2)                                     \
-    PYODL_TILE_FUNCTION(tile_sum_of_halves, STEP, 4_3, 4, 3)                                     \
-    PYODL_TILE_FUNCTION(tile_sum_of_halves, STEP, 6_3, 6, 3)                                     \
-    PYODL_TILE_FUNCTION(tile_sum_of_halves, STEP, 8_3, 8, 3)
+    PYODL_TILE_FUNCTION(STEP, 8_1, 8, 1)                                                         \
+    PYODL_TILE_FUNCTION(STEP, 16_1, 16, 1)                                                       \
+    PYODL_TILE_FUNCTION(STEP, 4_2, 4, 2)                                                         \
+    PYODL_TILE_FUNCTION(STEP, 6_2, 6, 2)                                                         \
+    PYODL_TILE_FUNCTION(STEP, 8_2, 8, 2)                                                         \
+    PYODL_TILE_FUNCTION(STEP, 4_3, 4, 3)                                                         \
+    PYODL_TILE_FUNCTION(STEP, 6_3, 6, 3)                                                         \
+    PYODL_TILE_FUNCTION(STEP, 8_3, 8, 3)
 #define PYODL_HALF_TILES(STEP)                                                                   \
     {NULL,              NULL,              NULL,              NULL,                              \
      tile_##STEP##_8_1, tile_##STEP##_16_1, tile_##STEP##_4_2, tile_##STEP##_6_2,                \
@@ -327,7 +277,7 @@ typedef struct {
  * all of its lanes, and such a k leaves its sums as they are. */
 PYODL_INLINE void units_sum(int step, int size, const pyodl_contraction *c, const pyodl_unit *units,
                             int64_t count, const uint8_t *real, float *tile) {
-    lanes sums[PYODL_UNITS];
+    running_sums sums;
     int64_t offset[PYODL_UNITS];
     const float *const a = c->a + units[0].a;
     const float *b[PYODL_UNITS];
@@ -335,25 +285,19 @@ PYODL_INLINE void units_sum(int step, int size, const pyodl_contraction *c, cons
     for (int u = 0; u < size; u++) {
         offset[u] = units[u < count ? u : count - 1].b;
         b[u] = c->b + offset[u];
-        sums[u] = lanes_of(0.0f);
+        begin_sum(step, &sums, u, lanes_of(0.0f));
     }
     for (int64_t k = 0; k < c->depth; k++) {
         const lanes left = lanes_load(a + c->a_k[k]);
         const int64_t in_b = c->b_k[k];
         PYODL_UNROLL
-        for (int u = 0; u < size; u++) {
-            const lanes sum = lanes_step(step, left, lanes_load(b[u] + in_b), sums[u]);
-            if (real) {
-                const lanes_int mask = (lanes_int){0} - (int32_t)real[offset[u] + in_b];
-                sums[u] = (lanes)lanes_select(mask, (lanes_bits)sum, (lanes_bits)sums[u]);
-            } else {
-                sums[u] = sum;
-            }
-        }
+        for (int u = 0; u < size; u++)
+            if (!real || real[offset[u] + in_b])
+                add_to_sum(step, left, lanes_load(b[u] + in_b), &sums, u);
     }
     PYODL_UNROLL
     for (int u = 0; u < size; u++)
-        lanes_store(tile + u * PYODL_LANES, sums[u]);
+        lanes_store(tile + u * PYODL_LANES, end_sum(step, &sums, u));
 }
 
 #define PYODL_UNITS_FUNCTION(STEP)                                                               \

@@ -1,7 +1,7 @@
 /* Tiles of whole registers, many in a call: sums go from registers to the output.
  *
- * A tile of fused multiply-adds may take no more than a few hundred cycles, beside which the way from one
- * tile to the next through memory is long.
+ * A tile of fused multiply-adds may take no more than a few hundred cycles, beside which the way from
+ * one tile to the next through memory is long.
  */
 #ifndef PYODL_WHOLE_TILES_H
 #define PYODL_WHOLE_TILES_H
@@ -9,8 +9,8 @@
 #include "store.h"
 #include "tile.h"
 
-/* How a plan's tile may be stored: register by register; or, if every lane of it is an output, at once:
- * its lanes are neighbours in the output, or its rows are, or neither. */
+/* How a plan's tile may be stored: register by register; or, if every lane of it is an output, at
+ * once: its lanes are neighbours in the output, or its rows are, or neither. */
 enum pyodl_finish {
     FINISH_APART = 0,
     FINISH_STRAIGHT = 1,
@@ -47,32 +47,32 @@ typedef struct {
     int64_t lane_stride; /* of the output */
 } pyodl_plan;
 
-PYODL_INLINE int any_nan(int rows, int registers, const lanes sums[][3]) {
+PYODL_INLINE int any_nan(int count, const lanes *sums) {
     int unordered = 0;
     PYODL_UNROLL
-    for (int n = 0; n < rows * registers; n += 2)
-        unordered |= lanes_unordered(sums[n / registers][n % registers],
-                                     sums[(n + 1) / registers][(n + 1) % registers]);
+    for (int n = 0; n < count; n += 2)
+        unordered |= lanes_unordered(sums[n], sums[n + 1]);
     return unordered;
 }
 
-PYODL_INLINE void finish_straight(int format, int rows, int registers, const lanes sums[][3],
+PYODL_INLINE void finish_straight(int format, int rows, int registers, const lanes *sums,
                                   void *out, const int32_t *out_rows, const int32_t *columns) {
     PYODL_UNROLL
     for (int i = 0; i < rows; i++)
         PYODL_UNROLL
         for (int j = 0; j < registers; j++)
-            lanes_store_canonical(format, out, (int64_t)out_rows[i] + columns[j], sums[i][j]);
+            lanes_store_canonical(format, out, (int64_t)out_rows[i] + columns[j],
+                                  sums[i * registers + j]);
 }
 
-PYODL_INLINE void finish_transposed(int format, int rows, int registers, const lanes sums[][3],
+PYODL_INLINE void finish_transposed(int format, int rows, int registers, const lanes *sums,
                                     uint16_t *out, int64_t lane_stride, const int32_t *columns) {
     PYODL_UNROLL
     for (int j = 0; j < registers; j++) {
         lanes rows_of_one[16];
         PYODL_UNROLL
         for (int i = 0; i < rows; i++)
-            rows_of_one[i] = sums[i][j];
+            rows_of_one[i] = sums[i * registers + j];
         PYODL_UNROLL
         for (int i = 0; i + 8 <= rows; i += 8)
             store_transposed(format, 8, out + columns[j] + i, lane_stride, rows_of_one + i);
@@ -85,7 +85,7 @@ PYODL_INLINE void finish_transposed(int format, int rows, int registers, const l
     }
 }
 
-PYODL_INLINE void finish_scattered(int format, int rows, int registers, const lanes sums[][3],
+PYODL_INLINE void finish_scattered(int format, int rows, int registers, const lanes *sums,
                                    void *out, int64_t lane_stride, const int32_t *out_rows,
                                    const int32_t *columns) {
     PYODL_UNROLL
@@ -93,7 +93,7 @@ PYODL_INLINE void finish_scattered(int format, int rows, int registers, const la
         PYODL_UNROLL
         for (int j = 0; j < registers; j++)
             store_scattered(format, out, (int64_t)out_rows[i] + columns[j], lane_stride,
-                            sums[i][j]);
+                            sums[i * registers + j]);
 }
 
 /* Compute and store tiles from `first` on, up to the first one that is of another shape, is not
@@ -106,7 +106,7 @@ PYODL_INLINE int64_t whole_tiles(int step, int format, int shape, int rows, int 
         const pyodl_cut *tile = p->tiles + t;
         const int32_t *out_rows = p->out_row + tile->first_row;
         int32_t b_column[3], columns[3];
-        lanes sums[16][3];
+        running_sums sums;
         if (tile->shape != shape || tile->finish == FINISH_APART)
             break;
         PYODL_UNROLL
@@ -115,21 +115,19 @@ PYODL_INLINE int64_t whole_tiles(int step, int format, int shape, int rows, int 
             columns[j] = p->registers[tile->first_register + j].out;
         }
         PYODL_UNROLL
-        for (int i = 0; i < rows; i++)
-            PYODL_UNROLL
-            for (int j = 0; j < registers; j++)
-                sums[i][j] = lanes_of(0.0f);
+        for (int n = 0; n < rows * registers; n++)
+            begin_sum(step, &sums, n, lanes_of(0.0f));
         accumulate(step, rows, registers, &p->sum, p->a_row + tile->first_row, b_column, 0,
-                   p->sum.depth, 1, sums);
-        if (any_nan(rows, registers, sums))
+                   p->sum.depth, 1, &sums);
+        if (any_nan(rows * registers, sums.values))
             break;
         if (tile->finish == FINISH_STRAIGHT)
-            finish_straight(format, rows, registers, sums, p->out, out_rows, columns);
+            finish_straight(format, rows, registers, sums.values, p->out, out_rows, columns);
         else if (transposes && tile->finish == FINISH_TRANSPOSED)
-            finish_transposed(format, rows, registers, sums, (uint16_t *)p->out + out_rows[0],
-                              p->lane_stride, columns);
+            finish_transposed(format, rows, registers, sums.values,
+                              (uint16_t *)p->out + out_rows[0], p->lane_stride, columns);
         else
-            finish_scattered(format, rows, registers, sums, p->out, p->lane_stride, out_rows,
+            finish_scattered(format, rows, registers, sums.values, p->out, p->lane_stride, out_rows,
                              columns);
     }
     return t;
