@@ -1,12 +1,13 @@
 """A training step as three programs of kernels on buffers that are allocated once."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from operator import is_
 
 import numpy as np
 from numpy import ndarray
 
 from pyodl._graph import Node, needed_gradients
-from pyodl._kernels import Operation, Program
+from pyodl._kernels import Exchange, Operation, Program
 from pyodl._packed import Packed
 from pyodl.arithmetic import Arithmetic
 from pyodl.layers import Site
@@ -59,6 +60,8 @@ class Compiled:
         tiles: Mapping[tuple[str, str], Tile],
     ) -> None:
         self.loss_name = loss
+        self.threads = 1
+        self._settings: tuple[object, ...] = ()
         self._how = (arithmetic, cores)
         buffers = Buffers()
         self._sites = {
@@ -113,6 +116,9 @@ class Compiled:
             for w, grad in zip(weights, np.split(self.gradients.flat, stops), strict=True)
         )
         self._rate = (0.0, 0.0)
+        parts = (self.forward, self.backward, self.update)
+        self.step = Program(operation for part in parts for operation in part.operations)
+        self.exchange = Exchange(self.input, self.target, self.loss, arithmetic.code)
 
     def _backward(
         self, nodes: Sequence[Node], gradient: ndarray, trained: Collection[str]
@@ -152,8 +158,18 @@ class Compiled:
         terms = zip([parts[0]] + [total] * (len(parts) - 2), parts[1:], strict=True)
         return total, [bind_add(a, b, total, *self._how) for a, b in terms]
 
+    def settle(self, threads: int, *settings: object) -> None:
+        """Remember the settings of a step, which have been checked and put into effect."""
+        self.threads = threads
+        self._settings = settings
+
+    def is_settled(self, *settings: object) -> bool:
+        """Whether these very objects are in effect, so that nothing is to be checked."""
+        return bool(self._settings) and all(map(is_, self._settings, settings))
+
     def set_rate(self, lr: float, weight_decay: float) -> None:
         """Set learning rate and decay of the update, both rounded to the storage format already."""
+        self._settings = ()
         if (lr, weight_decay) != self._rate:
             for operation in self.update.operations:
                 operation.set_scalars(lr, weight_decay)

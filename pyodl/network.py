@@ -351,6 +351,11 @@ class Network:
             )
         return self._compiled
 
+    @property
+    def latest(self) -> Compiled | None:
+        """The programs that ran last, if nothing has changed since."""
+        return self._compiled
+
     def forward(self, x: ndarray, *, num_threads: int | None = None) -> ndarray:
         """Compute the output for one input.
 

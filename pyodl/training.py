@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
+from pyodl._compiled import Compiled
 from pyodl._progress import ProgressLine
 from pyodl.formats import round_to
 from pyodl.network import Network, host_threads
@@ -62,6 +63,24 @@ def train_step(
         If a shape does not fit, a target is NaN, infinite or no class, a rate is negative, or
         there is no such loss. Nothing is changed then.
     """
+    compiled = net.latest
+    settings = (loss, lr, weight_decay, num_threads)
+    if not (compiled and compiled.is_settled(*settings) and compiled.exchange.put(x, target)):
+        compiled = _settled(net, x, target, *settings)
+    compiled.step.run(compiled.threads)
+    return compiled.exchange.loss()
+
+
+def _settled(
+    net: Network,
+    x: ndarray,
+    target: ndarray | int,
+    loss: str,
+    lr: float,
+    weight_decay: float,
+    num_threads: int | None,
+) -> Compiled:
+    """Check everything that a step takes, and put it where the step reads it."""
     threads = host_threads(num_threads)
     arithmetic = net.arithmetic
     check.choice("loss", loss, LOSSES)
@@ -80,11 +99,9 @@ def train_step(
     else:
         compiled.target.fill(0)
         compiled.target[target] = 1
-    compiled.forward.run(threads)
-    compiled.backward.run(threads)
     compiled.set_rate(*rate)
-    compiled.update.run(threads)
-    return float(compiled.loss[0])
+    compiled.settle(threads, loss, lr, weight_decay, num_threads)
+    return compiled
 
 
 def _class(name: str, value: Any, net: Network) -> int:

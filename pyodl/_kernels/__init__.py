@@ -29,6 +29,7 @@ from numpy import ndarray
 
 try:
     from pyodl._kernels._operation import (
+        Exchange,
         Operation,
         Program,
         has_openmp,
@@ -48,6 +49,7 @@ __all__ = [
     "LANES",
     "PEAK_MACS",
     "SHAPES",
+    "Exchange",
     "Operation",
     "Program",
     "available_isas",

@@ -1,15 +1,21 @@
 """Kernels bound to their arrays, and programs of them that run without the interpreter."""
 
+from cpython.buffer cimport (
+    Py_buffer, PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBuffer_Release, PyObject_GetBuffer,
+)
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memmove, memset, strcmp
 
 from pyodl._kernels._types cimport (
     PYODL_FLOAT32, PYODL_MAX_ARRAYS, PYODL_MAX_SCALARS, PYODL_MAX_SIZES, Arguments, Kernel,
-    accumulator_format,
+    accumulator_format, load_value, storage_format, store_value,
 )
 
 from time import perf_counter
+
+from numpy import ndarray
 
 
 cdef extern from "include/host.h" nogil:
@@ -177,3 +183,71 @@ cdef class Program:
             operation.run(num_threads)
             seconds.append((operation.name, perf_counter() - start))
         return seconds
+
+
+cdef class Exchange:
+    """What goes into a training step and comes out of it, without NumPy.
+
+    After a step the processor's caches hold the network's tensors and not NumPy's code: a few of
+    its calls then take as long as a small layer.
+
+    Parameters
+    ----------
+    image, target, loss : ndarray
+        The network's own, in the storage format.
+    arithmetic : int
+    """
+
+    cdef tuple arrays
+    cdef Py_buffer image
+    cdef Py_buffer target
+    cdef const void *result
+    cdef int format
+    cdef bint has_views
+
+    def __init__(self, image, target, loss, int arithmetic):
+        self.arrays = (image, target, loss)
+        self.format = storage_format(arithmetic)
+        self.result = <const void *><uintptr_t>loss.__array_interface__["data"][0]
+        try:
+            PyObject_GetBuffer(image, &self.image, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS)
+            PyObject_GetBuffer(target, &self.target, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS)
+        except (BufferError, ValueError):  # bfloat16 has no views
+            PyBuffer_Release(&self.image)
+            return
+        self.has_views = True
+
+    def __dealloc__(self):
+        if self.has_views:
+            PyBuffer_Release(&self.image)
+            PyBuffer_Release(&self.target)
+
+    def put(self, image, target):
+        """Copy an image in and make the target one-hot; return whether they could be taken.
+
+        Taken are an array like the network's and an integer among its classes. Whatever else a step
+        takes, and what it refuses, is left to others; then nothing is written.
+        """
+        cdef Py_buffer given
+        cdef bint fits
+        if not self.has_views or type(image) is not ndarray or type(target) is not int:
+            return False
+        if self.target.ndim != 1 or not 0 <= target < self.target.shape[0]:
+            return False
+        try:
+            PyObject_GetBuffer(image, &given, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS)
+        except (BufferError, ValueError):
+            return False
+        fits = strcmp(given.format, self.image.format) == 0 and given.ndim == self.image.ndim
+        for i in range(given.ndim if fits else 0):
+            fits = fits and given.shape[i] == self.image.shape[i]
+        if fits:
+            memmove(self.image.buf, given.buf, self.image.len)
+            memset(self.target.buf, 0, self.target.len)
+            store_value(self.format, self.target.buf, target, 1.0)
+        PyBuffer_Release(&given)
+        return fits
+
+    def loss(self):
+        """Return the loss as stored."""
+        return load_value(self.format, self.result, 0)
