@@ -167,14 +167,17 @@ def test_it_learns():
     assert pyodl.evaluate(net, test.images, test.labels) > 0.9
 
 
-def refused(call):
-    """Return the exception of a call that must change nothing."""
+def refused(call, steps=0):
+    """Return the exception of a call that must change nothing, after so many steps."""
     net = small()
-    before = bits(net)
+    for _ in range(steps):
+        pyodl.train_step(net, np.ones((1, 5, 5), np.float16), 1)
+    before, tensors = bits(net), {n: a.copy() for n, a in net.activations().items()}
     try:
         call(net)
     except (TypeError, ValueError) as error:
         assert bits(net) == before
+        assert all((a == tensors[n]).all() for n, a in net.activations().items())
         return f"{type(error).__name__}: {error}"
     return "nothing"
 
@@ -200,9 +203,55 @@ X = np.zeros((1, 5, 5), np.float16)
         (1, {"num_threads": 0}, "ValueError: num_threads is 0"),
     ],
 )
-def test_steps_that_are_refused(target, how, message):
-    said = refused(lambda net: pyodl.train_step(net, X, target, **how))
+@pytest.mark.parametrize("before", [0, 2])
+def test_steps_that_are_refused(target, how, message, before):
+    """Also after others: what has been checked already is not checked again."""
+    said = refused(lambda net: pyodl.train_step(net, X, target, **how), before)
     assert said.startswith(message)
+
+
+@pytest.mark.parametrize(
+    "x, message",
+    [
+        (np.zeros((1, 5, 5), np.float32), "TypeError: x has dtype float32"),
+        (np.zeros((1, 5, 5), ">f2"), "TypeError: x has dtype >f2"),
+        (np.zeros((1, 5, 5), np.uint16), "TypeError: x has dtype uint16"),
+        (np.zeros((5, 5), np.float16), "ValueError: x has "),
+        (np.zeros((1, 25), np.float16), "ValueError: x has "),
+        (np.zeros((1, 5, 6), np.float16), "ValueError: x has shape (1, 5, 6)"),
+        (np.zeros((1, 5, 10), np.float16)[..., ::2], "ValueError: x is not C-contiguous"),
+        (memoryview(np.zeros((1, 5, 5), np.float16)), "TypeError: x must be a numpy.ndarray"),
+        (None, "TypeError: x must be a numpy.ndarray"),
+    ],
+)
+@pytest.mark.parametrize("before", [0, 2])
+def test_inputs_that_are_refused(x, message, before):
+    said = refused(lambda net: pyodl.train_step(net, x, 1), before)
+    assert said.startswith(message)
+
+
+@pytest.mark.parametrize("arithmetic", ["fp16-fp32acc", "bf16-fma", "fp32"])
+def test_settings_are_those_of_the_call(arithmetic):
+    """Steps whose settings, inputs and programs change have the bits of a network that is new."""
+    images, labels = some_data(4)
+    rates = [0.1, 0.1, 0.5, 0.1]
+    losses = ["cross_entropy", "cross_entropy", "mse", "cross_entropy"]
+    net = small(arithmetic)
+    for image, label, lr, loss in zip(stored(net, images), labels, rates, losses, strict=True):
+        fresh = small(arithmetic)
+        for name, array in fresh.parameters().items():
+            array[...] = net.parameters()[name]
+        one_hot = (np.arange(4) == label).astype(image.dtype)
+        expected = pyodl.train_step(fresh, image, one_hot, loss=loss, lr=lr)
+        assert pyodl.train_step(net, image, int(label), loss=loss, lr=lr) == expected
+        assert bits(net) == bits(fresh)
+    pyodl.fit(net, images, labels, epochs=1, batch_size=2, lr=0.25)
+    fresh = small(arithmetic)
+    for name, array in fresh.parameters().items():
+        array[...] = net.parameters()[name]
+    for either in (net, fresh):
+        pyodl.train_step(either, stored(net, images)[0], 2, lr=0.1)
+    assert bits(net) == bits(fresh)
 
 
 IMAGES, LABELS = some_data(4)
