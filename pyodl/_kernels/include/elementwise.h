@@ -8,6 +8,7 @@
 PYODL_INLINE void add_block(int format, const void *x, const void *y, void *out, int64_t start,
                             int64_t stop) {
     int64_t i = start;
+    PYODL_UNROLL_FOUR
     for (; i + PYODL_LANES <= stop; i += PYODL_LANES)
         lanes_store_value(format, out, i,
                           lanes_load_value(format, x, i) + lanes_load_value(format, y, i));
@@ -26,6 +27,7 @@ PYODL_INLINE void add_row_bias_block(int format, const void *bias, void *y, int6
     for (int n = 0; n < PYODL_LANES; n++)
         lane[n] = n;
     while (columns >= PYODL_LANES && i + PYODL_LANES <= stop) {
+        PYODL_UNROLL_FOUR
         for (; i + PYODL_LANES <= end; i += PYODL_LANES)
             lanes_store_value(format, y, i, lanes_load_value(format, y, i) + now);
         if (i + PYODL_LANES <= stop) {
@@ -48,6 +50,7 @@ PYODL_INLINE void scaled_add_block(int arithmetic, float factor, const void *x, 
                                    void *out, int64_t start, int64_t stop) {
     const int format = storage_format(arithmetic);
     int64_t i = start;
+    PYODL_UNROLL_FOUR
     for (; i + PYODL_LANES <= stop; i += PYODL_LANES)
         lanes_store_value(format, out, i,
                           lanes_fma_step(arithmetic, lanes_of(factor),

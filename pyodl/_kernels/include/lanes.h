@@ -51,7 +51,11 @@ PYODL_INLINE lanes lanes_of(float value) {
 }
 
 PYODL_INLINE lanes_bits lanes_select(lanes_int mask, lanes_bits yes, lanes_bits no) {
+#if PYODL_LANES == 8
+    return (lanes_bits)_mm256_blendv_ps((__m256)no, (__m256)yes, (__m256)mask);
+#else
     return ((lanes_bits)mask & yes) | (~(lanes_bits)mask & no);
+#endif
 }
 
 /* ---- storage to lanes and back ---------------------------------------------------------- */

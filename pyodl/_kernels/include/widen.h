@@ -189,15 +189,16 @@ static inline void widen_transposed(int format, const void *x, int64_t first, in
 
 /* Whether there is an infinity or a NaN: an exponent of all ones. */
 static inline int32_t has_nonfinite(int format, const void *x, int64_t count) {
-    const uint32_t exponent = format == PYODL_FLOAT16 ? 0x7C00u : 0x7F80u;
-    uint32_t found = 0;
+    const uint16_t exponent = format == PYODL_FLOAT16 ? 0x7C00u : 0x7F80u;
+    uint32_t wide = 0;
+    uint16_t found = 0; /* as wide as what is compared, for as many lanes */
     if (format == PYODL_FLOAT32)
         for (int64_t i = 0; i < count; i++)
-            found |= (((const uint32_t *)x)[i] & 0x7F800000u) == 0x7F800000u;
+            wide |= (((const uint32_t *)x)[i] & 0x7F800000u) == 0x7F800000u;
     else
         for (int64_t i = 0; i < count; i++)
             found |= (((const uint16_t *)x)[i] & exponent) == exponent;
-    return (int32_t)found;
+    return (int32_t)(wide | found);
 }
 
 #endif
