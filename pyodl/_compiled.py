@@ -1,4 +1,4 @@
-"""A training step as three programs of kernels on buffers that are allocated once."""
+"""A training step as a program of kernels on buffers that are allocated once."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from operator import is_
