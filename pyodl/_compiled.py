@@ -20,6 +20,7 @@ from pyodl.primitives.loss import bind_loss
 __all__ = ["Compiled"]
 
 _BERHU_ALPHA = 0.2
+_IMMUTABLE = (str, int, float, np.generic, type(None))
 
 
 class Compiled:
@@ -159,9 +160,13 @@ class Compiled:
         return total, [bind_add(a, b, total, *self._how) for a, b in terms]
 
     def settle(self, threads: int, *settings: object) -> None:
-        """Remember the settings of a step, which have been checked and put into effect."""
+        """Remember the settings of a step, which have been checked and put into effect.
+
+        Not those that may change behind our back, such as a rate in an array without dimensions.
+        """
         self.threads = threads
-        self._settings = settings
+        if all(isinstance(each, _IMMUTABLE) for each in settings):
+            self._settings = settings
 
     def is_settled(self, *settings: object) -> bool:
         """Whether these very objects are in effect, so that nothing is to be checked."""

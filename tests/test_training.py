@@ -230,27 +230,38 @@ def test_inputs_that_are_refused(x, message, before):
     assert said.startswith(message)
 
 
+def copy_of(net):
+    """Return a network with the same parameters that has not taken a step."""
+    copy = small(net.arithmetic.name)
+    for name, array in copy.parameters().items():
+        array[...] = net.parameters()[name]
+    return copy
+
+
 @pytest.mark.parametrize("arithmetic", ["fp16-fp32acc", "bf16-fma", "fp32"])
 def test_settings_are_those_of_the_call(arithmetic):
     """Steps whose settings, inputs and programs change have the bits of a network that is new."""
-    images, labels = some_data(4)
-    rates = [0.1, 0.1, 0.5, 0.1]
-    losses = ["cross_entropy", "cross_entropy", "mse", "cross_entropy"]
     net = small(arithmetic)
-    for image, label, lr, loss in zip(stored(net, images), labels, rates, losses, strict=True):
-        fresh = small(arithmetic)
-        for name, array in fresh.parameters().items():
-            array[...] = net.parameters()[name]
+    images, labels = some_data(4)
+    inputs = stored(net, images)
+    rate = np.array(0.5, inputs.dtype)  # a number that can change in place
+    calls = [("cross_entropy", 0.1), ("cross_entropy", 0.1), ("mse", 0.5), ("cross_entropy", rate)]
+    for image, label, (loss, lr) in zip(inputs, labels, calls, strict=True):
+        fresh = copy_of(net)
         one_hot = (np.arange(4) == label).astype(image.dtype)
-        expected = pyodl.train_step(fresh, image, one_hot, loss=loss, lr=lr)
+        expected = pyodl.train_step(fresh, image, one_hot, loss=loss, lr=float(lr))
         assert pyodl.train_step(net, image, int(label), loss=loss, lr=lr) == expected
         assert bits(net) == bits(fresh)
+    rate[...] = 0.25
+    fresh = copy_of(net)
+    pyodl.train_step(net, inputs[0], 1, lr=rate)
+    pyodl.train_step(fresh, inputs[0], 1, lr=0.25)
+    assert bits(net) == bits(fresh)
+    pyodl.train_step(net, inputs[0], 2, lr=0.1)
     pyodl.fit(net, images, labels, epochs=1, batch_size=2, lr=0.25)
-    fresh = small(arithmetic)
-    for name, array in fresh.parameters().items():
-        array[...] = net.parameters()[name]
+    fresh = copy_of(net)
     for either in (net, fresh):
-        pyodl.train_step(either, stored(net, images)[0], 2, lr=0.1)
+        pyodl.train_step(either, inputs[0], 2, lr=0.1)
     assert bits(net) == bits(fresh)
 
 
