@@ -22,6 +22,9 @@
 #if defined(__clang__)
 #define PYODL_UNROLL _Pragma("clang loop unroll(full)")
 #define PYODL_UNROLL_FOUR _Pragma("clang loop unroll_count(4)")
+#elif defined(__SANITIZE_ADDRESS__) /* every access is checked, which takes minutes to compile unrolled */
+#define PYODL_UNROLL
+#define PYODL_UNROLL_FOUR
 #else
 #define PYODL_UNROLL _Pragma("GCC unroll 24")
 #define PYODL_UNROLL_FOUR _Pragma("GCC unroll 4")
