@@ -1,13 +1,12 @@
 """A training step as a program of kernels on buffers that are allocated once."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from operator import is_
 
 import numpy as np
 from numpy import ndarray
 
 from pyodl._graph import Node, needed_gradients
-from pyodl._kernels import Exchange, Operation, Program
+from pyodl._kernels import Operation, Program, Step
 from pyodl._packed import Packed
 from pyodl.arithmetic import Arithmetic
 from pyodl.layers import Site
@@ -20,7 +19,6 @@ from pyodl.primitives.loss import bind_loss
 __all__ = ["Compiled"]
 
 _BERHU_ALPHA = 0.2
-_IMMUTABLE = (str, int, float, np.generic, type(None))
 
 
 class Compiled:
@@ -61,8 +59,6 @@ class Compiled:
         tiles: Mapping[tuple[str, str], Tile],
     ) -> None:
         self.loss_name = loss
-        self.threads = 1
-        self._settings: tuple[object, ...] = ()
         self._how = (arithmetic, cores)
         buffers = Buffers()
         self._sites = {
@@ -118,8 +114,8 @@ class Compiled:
         )
         self._rate = (0.0, 0.0)
         parts = (self.forward, self.backward, self.update)
-        self.step = Program(operation for part in parts for operation in part.operations)
-        self.exchange = Exchange(self.input, self.target, self.loss, arithmetic.code)
+        whole = Program(operation for part in parts for operation in part.operations)
+        self.step = Step(whole, self.input, self.target, self.loss, arithmetic.code)
 
     def _backward(
         self, nodes: Sequence[Node], gradient: ndarray, trained: Collection[str]
@@ -159,22 +155,9 @@ class Compiled:
         terms = zip([parts[0]] + [total] * (len(parts) - 2), parts[1:], strict=True)
         return total, [bind_add(a, b, total, *self._how) for a, b in terms]
 
-    def settle(self, threads: int, *settings: object) -> None:
-        """Remember the settings of a step, which have been checked and put into effect.
-
-        Not those that may change behind our back, such as a rate in an array without dimensions.
-        """
-        self.threads = threads
-        if all(isinstance(each, _IMMUTABLE) for each in settings):
-            self._settings = settings
-
-    def is_settled(self, *settings: object) -> bool:
-        """Whether these very objects are in effect, so that nothing is to be checked."""
-        return bool(self._settings) and all(map(is_, self._settings, settings))
-
     def set_rate(self, lr: float, weight_decay: float) -> None:
         """Set learning rate and decay of the update, both rounded to the storage format already."""
-        self._settings = ()
+        self.step.forget()
         if (lr, weight_decay) != self._rate:
             for operation in self.update.operations:
                 operation.set_scalars(lr, weight_decay)

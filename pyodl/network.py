@@ -13,6 +13,7 @@ from pyodl import arithmetic as arithmetics
 from pyodl import device as devices
 from pyodl._compiled import Compiled
 from pyodl._graph import INPUT, needed_gradients, resolve
+from pyodl._kernels import Step
 from pyodl._packed import Packed
 from pyodl.arithmetic import Arithmetic
 from pyodl.device import Device
@@ -352,9 +353,10 @@ class Network:
         return self._compiled
 
     @property
-    def latest(self) -> Compiled | None:
-        """The programs that ran last, if nothing has changed since."""
-        return self._compiled
+    def latest_step(self) -> Step | None:
+        """The training step that was taken last, if nothing has changed since."""
+        compiled = self._compiled
+        return None if compiled is None or compiled.loss_name is None else compiled.step
 
     def forward(self, x: ndarray, *, num_threads: int | None = None) -> ndarray:
         """Compute the output for one input.

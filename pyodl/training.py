@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from pyodl._compiled import Compiled
+from pyodl._kernels import Step
 from pyodl._progress import ProgressLine
 from pyodl.formats import round_to
 from pyodl.network import Network, host_threads
@@ -63,12 +63,12 @@ def train_step(
         If a shape does not fit, a target is NaN, infinite or no class, a rate is negative, or
         there is no such loss. Nothing is changed then.
     """
-    compiled = net.latest
-    settings = (loss, lr, weight_decay, num_threads)
-    if not (compiled and compiled.is_settled(*settings) and compiled.exchange.put(x, target)):
-        compiled = _settled(net, x, target, *settings)
-    compiled.step.run(compiled.threads)
-    return compiled.exchange.loss()
+    step = net.latest_step
+    if step is not None:
+        result = step.take(x, target, loss, lr, weight_decay, num_threads)
+        if result is not None:
+            return result
+    return _settled(net, x, target, loss, lr, weight_decay, num_threads).run()
 
 
 def _settled(
@@ -79,7 +79,7 @@ def _settled(
     lr: float,
     weight_decay: float,
     num_threads: int | None,
-) -> Compiled:
+) -> Step:
     """Check everything that a step takes, and put it where the step reads it."""
     threads = host_threads(num_threads)
     arithmetic = net.arithmetic
@@ -100,8 +100,8 @@ def _settled(
         compiled.target.fill(0)
         compiled.target[target] = 1
     compiled.set_rate(*rate)
-    compiled.settle(threads, loss, lr, weight_decay, num_threads)
-    return compiled
+    compiled.step.settle(threads, loss, lr, weight_decay, num_threads)
+    return compiled.step
 
 
 def _class(name: str, value: Any, net: Network) -> int:

@@ -29,9 +29,9 @@ from numpy import ndarray
 
 try:
     from pyodl._kernels._operation import (
-        Exchange,
         Operation,
         Program,
+        Step,
         has_openmp,
         processors,
         set_parallel_work,
@@ -49,9 +49,9 @@ __all__ = [
     "LANES",
     "PEAK_MACS",
     "SHAPES",
-    "Exchange",
     "Operation",
     "Program",
+    "Step",
     "available_isas",
     "bind",
     "has_openmp",

@@ -15,7 +15,7 @@ from pyodl._kernels._types cimport (
 
 from time import perf_counter
 
-from numpy import ndarray
+from numpy import generic, ndarray
 
 
 cdef extern from "include/host.h" nogil:
@@ -185,30 +185,38 @@ cdef class Program:
         return seconds
 
 
-cdef class Exchange:
-    """What goes into a training step and comes out of it, without NumPy.
+cdef class Step:
+    """A network's training step: what goes in, its program and the loss that comes out.
 
-    After a step the processor's caches hold the network's tensors and not NumPy's code: a few of
-    its calls then take as long as a small layer.
+    After a step the processor's caches hold the network's tensors, and neither the interpreter's
+    code nor NumPy's: a few of their calls then take as long as a small layer. A step like the one
+    before is hence one call, and calls nobody else.
 
     Parameters
     ----------
+    program : Program
     image, target, loss : ndarray
         The network's own, in the storage format.
     arithmetic : int
     """
 
+    cdef Program program
     cdef tuple arrays
+    cdef tuple settings
+    cdef int threads
     cdef Py_buffer image
     cdef Py_buffer target
-    cdef const void *result
+    cdef const void *loss
     cdef int format
     cdef bint has_views
 
-    def __init__(self, image, target, loss, int arithmetic):
+    def __init__(self, Program program, image, target, loss, int arithmetic):
+        self.program = program
         self.arrays = (image, target, loss)
+        self.settings = None
+        self.threads = 1
         self.format = storage_format(arithmetic)
-        self.result = <const void *><uintptr_t>loss.__array_interface__["data"][0]
+        self.loss = <const void *><uintptr_t>loss.__array_interface__["data"][0]
         try:
             PyObject_GetBuffer(image, &self.image, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS)
             PyObject_GetBuffer(target, &self.target, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS)
@@ -222,14 +230,44 @@ cdef class Exchange:
             PyBuffer_Release(&self.image)
             PyBuffer_Release(&self.target)
 
-    def put(self, image, target):
-        """Copy an image in and make the target one-hot; return whether they could be taken.
+    def settle(self, int threads, loss, lr, weight_decay, num_threads):
+        """Remember the settings that have been checked and are in effect.
 
-        Taken are an array like the network's and an integer among its classes. Whatever else a step
-        takes, and what it refuses, is left to others; then nothing is written.
+        Not those that may change behind our back, such as a rate in an array without dimensions.
         """
+        settings = (loss, lr, weight_decay, num_threads)
+        immutable = all(isinstance(each, (str, int, float, generic, type(None)))
+                        for each in settings)
+        self.threads = threads
+        self.settings = settings if immutable else None
+
+    def forget(self):
+        """Forget the settings, which are in effect no longer."""
+        self.settings = None
+
+    def take(self, image, target, loss, lr, weight_decay, num_threads):
+        """Take the step if nothing is to be checked; return its loss as stored, or None.
+
+        The settings must be the very objects in effect, the image an array like the network's and
+        the target one of its classes. Whatever else a step takes, and what it refuses, is left to
+        others; then nothing is written.
+        """
+        if self.settings is None or not (
+                self.settings[0] is loss and self.settings[1] is lr
+                and self.settings[2] is weight_decay and self.settings[3] is num_threads):
+            return None
+        return self.run() if self.put(image, target) else None
+
+    def run(self):
+        """Run the program on what is there; return the loss as stored."""
+        self.program.run(self.threads)
+        return load_value(self.format, self.loss, 0)
+
+    cdef bint put(self, image, target) except -1:
+        """Copy an image in and make the target one-hot; return whether they could be taken."""
         cdef Py_buffer given
         cdef bint fits
+        cdef int i
         if not self.has_views or type(image) is not ndarray or type(target) is not int:
             return False
         if self.target.ndim != 1 or not 0 <= target < self.target.shape[0]:
@@ -247,7 +285,3 @@ cdef class Exchange:
             store_value(self.format, self.target.buf, target, 1.0)
         PyBuffer_Release(&given)
         return fits
-
-    def loss(self):
-        """Return the loss as stored."""
-        return load_value(self.format, self.result, 0)
