@@ -91,6 +91,7 @@ KERNELS: dict[str, Any] = {}
 for _module in _LOADED.values():
     KERNELS |= _module.KERNELS
 LANES: int = _LOADED["_contraction"].LANES  # outputs in one register
+LISTS_TERMS: tuple[bool, ...] = _LOADED["_contraction"].LISTS_TERMS  # by step
 SHAPES: tuple[tuple[int, int], ...] = _LOADED["_contraction"].SHAPES  # of tiles: rows, registers
 PEAK_MACS: int = _LOADED["_peak"].PEAK_MACS  # multiply-adds of one round of "fma_peak"
 

@@ -10,16 +10,22 @@ from libc.string cimport memcpy, memset
 
 from pyodl._kernels._capsule cimport kernel_capsule
 from pyodl._kernels._tile cimport (
-    LEFT_OUT, MAX_LANES, MAX_REGISTERS, MAX_ROWS, MULTIPLIED, NEGATIVE_ZERO, NONFINITE, PYODL_LANES,
-    PYODL_SHAPES, SKIPPED_IN_B, Contraction, Plan, Register, Rows, Segment, Tile, compute_tile,
-    compute_whole_tiles, in_doubt, make_canonical, may_reach_negative_zero, pyodl_shapes,
-    raise_flag, rounding_begin, rounding_ordinary, rounding_restore, shape_of_strip,
-    step_keeps_halves, store_rows, store_straight, sum_without_padding,
+    LEFT_OUT, MAX_LANES, MAX_REGISTERS, MAX_ROWS, MULTIPLIED, NEGATIVE_ZERO, NONFINITE,
+    ORDER_SEQUENTIAL, PYODL_LANES, PYODL_SHAPES, SKIPPED_IN_B, Contraction, Plan, Register, Rows,
+    Segment, Tile, all_finite, any_negative_zero, compute_listed_tile, compute_tile,
+    compute_whole_tiles, in_doubt, listed_shape, make_canonical, many_zeros,
+    may_reach_negative_zero, pyodl_shapes, raise_flag, rounding_begin, rounding_ordinary,
+    rounding_restore, shape_of_strip, step_keeps_halves, step_lists_terms, store_rows,
+    store_straight, sum_without_padding,
 )
 from pyodl._kernels._team cimport over_parts
 from pyodl._kernels._types cimport (
     Arguments, float_bits, is_negative_zero, load_value, storage_format,
 )
+
+
+cdef enum:
+    SHARES = 64  # of the rows, for threads that list terms: each takes all registers of a row
 
 
 cdef inline void skip_padding(
@@ -165,36 +171,56 @@ cdef bint stored_negative_zero(const Arguments *args, const Tile *tile) noexcept
     return False
 
 
+cdef void fill_rows(const Arguments *args, const Tile *tile, int32_t *a_row) noexcept nogil:
+    """Set the rows that a tile's shape computes: those it lacks repeat the last."""
+    cdef const int32_t *rows = <const int32_t *>args.arrays[2] + tile.first_row
+    cdef int64_t i
+    for i in range(pyodl_shapes[tile.shape].rows):
+        a_row[i] = rows[min(i, tile.rows - 1)]
+
+
+cdef void sum_tile(
+    const Arguments *args, const Contraction *c, const Tile *tile, bint resumes, float *values
+) noexcept nogil:
+    """Compute a tile; ``resumes`` if its sums start from ``values``."""
+    cdef const Register *registers = <const Register *>args.arrays[6] + tile.first_register
+    cdef int32_t a_row[MAX_ROWS]
+    cdef int32_t b_column[MAX_REGISTERS]
+    cdef int64_t i
+    fill_rows(args, tile, a_row)
+    for i in range(width(tile)):
+        b_column[i] = registers[i].b_column
+    compute_tile(c, <int>args.sizes[2], tile.order, tile.shape, a_row, b_column, resumes, values)
+
+
+cdef int32_t finish_tile(
+    const Arguments *args, const Contraction *c, const Tile *tile, const float *starts,
+    float *values
+) noexcept nogil:
+    """Mend and store a tile; return whether a result is in doubt (`LEFT_OUT`)."""
+    cdef const int32_t *a_row = <const int32_t *>args.arrays[2] + tile.first_row
+    cdef int32_t doubt = 0
+    if wants_another_look(args):
+        doubt = look_again(args, c, tile, a_row, starts, values)
+    store_tile(args, tile, values)
+    return doubt
+
+
 cdef int32_t run_tile(
     const Arguments *args, const Contraction *c, const Tile *tile
 ) noexcept nogil:
     """Compute and store one tile; return whether a result is in doubt (`LEFT_OUT`)."""
-    cdef const int32_t *a_row = <const int32_t *>args.arrays[2] + tile.first_row
-    cdef const Register *registers = <const Register *>args.arrays[6] + tile.first_register
-    cdef int32_t filled[MAX_ROWS]
-    cdef int32_t b_column[MAX_REGISTERS]
     cdef float values[24 * MAX_LANES]
     cdef float starts[24 * MAX_LANES]
     cdef bint resumes = args.sizes[6] != 0
-    cdef int64_t i
-    cdef int32_t doubt = 0
     if args.sizes[5] and not has_flag(args, NONFINITE) and not stored_negative_zero(args, tile):
         return 0
     if resumes:
         memset(starts, 0, sizeof(starts))
         load_starts(args, tile, starts)
         memcpy(values, starts, sizeof(starts))
-    if tile.rows < pyodl_shapes[tile.shape].rows:
-        for i in range(pyodl_shapes[tile.shape].rows):
-            filled[i] = a_row[min(i, tile.rows - 1)]
-        a_row = filled
-    for i in range(width(tile)):
-        b_column[i] = registers[i].b_column
-    compute_tile(c, <int>args.sizes[2], tile.order, tile.shape, a_row, b_column, resumes, values)
-    if wants_another_look(args):
-        doubt = look_again(args, c, tile, a_row, starts if resumes else NULL, values)
-    store_tile(args, tile, values)
-    return doubt
+    sum_tile(args, c, tile, resumes, values)
+    return finish_tile(args, c, tile, starts if resumes else NULL, values)
 
 
 cdef inline bint below(const Tile *lower, const Tile *upper) noexcept nogil:
@@ -213,7 +239,8 @@ cdef int32_t run_strip(
     cdef int64_t stop = strip.first_row + strip.rows
     cdef int32_t doubt = 0
     while tile.first_row < stop:
-        tile.shape = shape_of_strip(<int>width(strip), stop - tile.first_row)
+        tile.shape = shape_of_strip(
+            <int>args.sizes[2], <int>width(strip), stop - tile.first_row)
         tile.rows = <int32_t>min(pyodl_shapes[tile.shape].rows, stop - tile.first_row)
         doubt |= run_tile(args, c, &tile)
         tile.first_row += tile.rows
@@ -245,42 +272,163 @@ cdef int32_t run_tiles(
     return doubt
 
 
+cdef int64_t take_strip(
+    const Arguments *args, int64_t start, int64_t stop, Tile *strip
+) noexcept nogil:
+    """Join the tiles from ``start`` on that follow one another; return the first one left."""
+    cdef const Tile *tiles = <const Tile *>args.arrays[8]
+    cdef int64_t t = start + 1
+    strip[0] = tiles[start]
+    while t < stop and below(&tiles[t], strip):
+        strip.rows += tiles[t].rows
+        t += 1
+    return t
+
+
 cdef int32_t run_strips(
     const Arguments *args, const Contraction *c, int64_t start, int64_t stop
 ) noexcept nogil:
     """Run tiles in strips of those that follow one another."""
-    cdef const Tile *tiles = <const Tile *>args.arrays[8]
     cdef Tile strip
     cdef int64_t t = start
     cdef int32_t doubt = 0
     while t < stop:
-        strip = tiles[t]
-        t += 1
-        while t < stop and below(&tiles[t], &strip):
-            strip.rows += tiles[t].rows
-            t += 1
+        t = take_strip(args, t, stop, &strip)
         doubt |= run_strip(args, c, &strip)
     return doubt
 
 
-cdef void contract_tiles(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
+cdef inline bint beside(const Tile *left, const Tile *right) noexcept nogil:
+    """Whether a strip is the next of the same rows."""
+    return (
+        left.first_row == right.first_row and left.rows == right.rows
+        and left.order == right.order
+        and left.first_register + width(left) == right.first_register
+    )
+
+
+cdef int32_t run_listed_tile(
+    const Arguments *args, const Contraction *c, const Tile *tile
+) noexcept nogil:
+    """Compute and store one tile from the terms that count; from all of them if it has a -0."""
+    cdef const Register *registers = <const Register *>args.arrays[6] + tile.first_register
+    cdef int32_t a_row[MAX_ROWS]
+    cdef int32_t b_column[MAX_REGISTERS]
+    cdef float values[24 * MAX_LANES]
+    cdef int64_t j
+    fill_rows(args, tile, a_row)
+    for j in range(width(tile)):
+        b_column[j] = registers[j].b_column
+    compute_listed_tile(c, <int>args.sizes[2], tile.shape, a_row, b_column, values)
+    if any_negative_zero(values, tile.rows * width(tile) * PYODL_LANES):
+        sum_tile(args, c, tile, False, values)
+    return finish_tile(args, c, tile, NULL, values)
+
+
+cdef inline Tile share_of(const Tile *band, int rows, int64_t start, int64_t stop) noexcept nogil:
+    """Return the part of a band that shares ``start`` to ``stop`` own, in blocks of rows."""
+    cdef Tile share = band[0]
+    cdef int64_t blocks = (band.rows + rows - 1) // rows
+    cdef int64_t first = blocks * start // SHARES * rows
+    cdef int64_t last = min(blocks * stop // SHARES * rows, band.rows)
+    share.first_row += <int32_t>first
+    share.rows = <int32_t>max(last - first, 0)
+    return share
+
+
+cdef int32_t run_band(
+    const Arguments *args, const Contraction *c, const Tile *band, int64_t registers,
+    int64_t start, int64_t stop
+) noexcept nogil:
+    """Cut shares of so many registers into tiles of listed terms, and run them."""
+    cdef Tile tile, share
+    cdef int64_t column = 0
+    cdef int32_t doubt = 0
+    cdef int shape
+    while column < registers:
+        shape = listed_shape(registers - column, band.rows)
+        share = tile = share_of(band, pyodl_shapes[shape].rows, start, stop)
+        tile.shape = shape
+        tile.first_register += <int32_t>column
+        while tile.first_row < share.first_row + share.rows:
+            tile.rows = <int32_t>min(
+                pyodl_shapes[shape].rows, share.first_row + share.rows - tile.first_row)
+            doubt |= run_listed_tile(args, c, &tile)
+            tile.first_row += tile.rows
+        column += pyodl_shapes[shape].registers
+    return doubt
+
+
+cdef int32_t run_bands(
+    const Arguments *args, const Contraction *c, int64_t start, int64_t stop
+) noexcept nogil:
+    """Run shares of all bands, strips of the same rows; by lists where their order allows it."""
+    cdef Tile band, last, strip
+    cdef int64_t after, registers, t = 0, tiles = args.sizes[1]
+    cdef int32_t doubt = 0
+    while t < tiles:
+        t = take_strip(args, t, tiles, &band)
+        if band.order != ORDER_SEQUENTIAL:
+            strip = share_of(&band, MAX_ROWS, start, stop)
+            doubt |= run_strip(args, c, &strip)
+            continue
+        last = band
+        registers = width(&band)
+        while t < tiles:
+            after = take_strip(args, t, tiles, &strip)
+            if not beside(&last, &strip):
+                break
+            t, last = after, strip
+            registers += width(&strip)
+        doubt |= run_band(args, c, &band, registers, start, stop)
+    return doubt
+
+
+cdef inline Contraction contraction_of(const Arguments *args) noexcept nogil:
     cdef Contraction c
-    cdef int step = <int>args.sizes[2]
-    cdef int32_t doubt
-    cdef unsigned mode
     c.a = <const float *>args.arrays[0]
     c.b = <const float *>args.arrays[1]
     c.a_k = <const int32_t *>args.arrays[3]
     c.b_k = <const int32_t *>args.arrays[4]
     c.depth = args.sizes[0]
-    mode = rounding_begin(step)
-    if step_keeps_halves(step):
+    return c
+
+
+cdef inline void contract_part(
+    const Arguments *args, int64_t start, int64_t stop, bint by_lists
+) noexcept nogil:
+    cdef Contraction c = contraction_of(args)
+    cdef int step = <int>args.sizes[2]
+    cdef int32_t doubt
+    cdef unsigned mode = rounding_begin(step)
+    if by_lists:
+        doubt = run_bands(args, &c, start, stop)
+    elif step_keeps_halves(step):
         doubt = run_strips(args, &c, start, stop)
     else:
         doubt = run_tiles(args, &c, start, stop)
     rounding_restore(mode)
     if args.sizes[4] == LEFT_OUT and doubt:
         raise_flag(<int32_t *>args.arrays[11], NEGATIVE_ZERO)
+
+
+cdef void contract_tiles(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
+    contract_part(args, start, stop, False)
+
+
+cdef void contract_shares(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
+    contract_part(args, start, stop, True)
+
+
+cdef inline bint pays_to_list(const Arguments *args) noexcept nogil:
+    """Whether to leave out terms whose operand a is zero: no NaN comes of them, and many are."""
+    return (
+        step_lists_terms(<int>args.sizes[2]) and args.sizes[0] > 0
+        and args.sizes[5] == 0 and args.sizes[6] == 0
+        and (args.sizes[4] == MULTIPLIED or args.sizes[4] == LEFT_OUT)
+        and many_zeros(<const float *>args.arrays[0], args.sizes[7])
+        and all_finite(<const float *>args.arrays[1], args.sizes[8])
+    )
 
 
 cdef void contract(const Arguments *args, int num_threads) noexcept nogil:
@@ -291,12 +439,16 @@ cdef void contract(const Arguments *args, int num_threads) noexcept nogil:
     in, about the operand that meets padding; out, for `LEFT_OUT`, about the result; or NULL).
     Sizes: K, tiles, step, lane stride, padding, guarded (nothing runs unless the flag is set, and
     where it is set for a -0 only the tiles that hold one do), resumes (sums start from what the
-    output holds).
+    output holds), elements of a, elements of b.
     """
     if args.sizes[5] == 0 or has_flag(args, NONFINITE | NEGATIVE_ZERO):
-        over_parts(args, num_threads, args.sizes[1], num_threads, contract_tiles)
+        if pays_to_list(args):
+            over_parts(args, num_threads, SHARES, num_threads, contract_shares)
+        else:
+            over_parts(args, num_threads, args.sizes[1], num_threads, contract_tiles)
 
 
 LANES = PYODL_LANES
 SHAPES = tuple((pyodl_shapes[i].rows, pyodl_shapes[i].registers) for i in range(PYODL_SHAPES))
+LISTS_TERMS = tuple(bool(step_lists_terms(step)) for step in range(7))
 KERNELS = {"contract": kernel_capsule(contract)}

@@ -15,7 +15,7 @@ import numpy as np
 from numpy import ndarray
 from numpy.typing import ArrayLike
 
-from pyodl._kernels import LANES, SHAPES, Operation, bind
+from pyodl._kernels import LANES, LISTS_TERMS, SHAPES, Operation, bind
 from pyodl.arithmetic import ARITHMETICS, Arithmetic
 from pyodl.primitives._orders import Order, Region
 
@@ -26,6 +26,7 @@ __all__ = [
     "Step",
     "bind_contraction",
     "kernel_table",
+    "lists_terms",
     "plan",
     "step_of",
 ]
@@ -87,6 +88,11 @@ def step_of(arithmetic: Arithmetic, *, via32: bool = False) -> Step:
     if via32 and arithmetic.accumulator.name in _VIA32:
         return _VIA32[arithmetic.accumulator.name]
     return _STEPS[arithmetic.name]
+
+
+def lists_terms(arithmetic: Arithmetic) -> bool:
+    """Whether contractions leave out the zeros of a: where a step costs many instructions."""
+    return LISTS_TERMS[step_of(arithmetic)]
 
 
 @dataclass(frozen=True)
@@ -317,6 +323,8 @@ def bind_contraction(
             int(plan.offsets.padding),
             int(guarded),
             int(plan.resumes),
+            a.size,
+            b.size,
         ],
         arithmetic=arithmetic.code,
     )

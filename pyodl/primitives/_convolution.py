@@ -9,7 +9,15 @@ import numpy as np
 from numpy import ndarray
 
 from pyodl._kernels import Operation, bind
-from pyodl.primitives._contraction import Padding, Plan, bind_contraction, plan, step_of
+from pyodl.primitives._contraction import (
+    Offsets,
+    Padding,
+    Plan,
+    bind_contraction,
+    lists_terms,
+    plan,
+    step_of,
+)
 from pyodl.primitives._geometry import (
     Convolution,
     Image,
@@ -51,8 +59,8 @@ class BoundConvolution:
         algorithm: str,
         kernel: str | tuple[str, str, str],
     ) -> None:
-        self.conv = conv
         self.arithmetic = stager.arithmetic
+        self.conv = replace(conv, listed=algorithm == "im2row" and lists_terms(self.arithmetic))
         self._stager = stager
         self._algorithm = algorithm
         self._kernels = (kernel,) * 3 if isinstance(kernel, str) else kernel
@@ -66,7 +74,7 @@ class BoundConvolution:
     ) -> list[Operation]:
         """``out`` = x * w, without bias."""
         image, operations = self._image(x, self.conv.image)
-        if self.conv.layout == "CHW":
+        if self.conv.lanes_are_pixels(self.conv.out_channels):
             weights, widen = self._stager.flat(w)
             operands = (weights, image)
         else:
@@ -123,9 +131,8 @@ class BoundConvolution:
         guard: ndarray | None = None,
     ) -> list[Operation]:
         """Contract the output gradient spread with zeros, if ``guard`` asks for it."""
-        weights, operations = self._stager.flat(w)
         image, widen = self._image(dy, spread_gradient(self.conv), guard)
-        operands = self._ordered(weights, image)
+        operands, operations = self._with_weights(w, image)
         how: dict[str, Any] = {"flag": guard, "guarded": guard is not None}
         return [
             *(*operations, *widen),
@@ -137,12 +144,11 @@ class BoundConvolution:
     ) -> list[Operation]:
         """Bind the direct loops: one contraction a phase, padding skipped."""
         plans = input_grad_phase_tiles(self.conv, tile, direct=True)
-        weights, operations = self._stager.flat(w)
         image, widen = self._image(dy, input_grad_phases(self.conv)[0])
+        operands, operations = self._with_weights(w, image)
         detour = max(self.conv.stride) > 1 or any(self.conv.padding)
         flag, check = self._nonfinite(w, plans[0])
         step = step_of(self.arithmetic, via32=detour)
-        operands = self._ordered(weights, image)
         return [
             *(*operations, *widen, *check, *bind_rest(dx, plans)),
             *self._contract("conv2d input gradient", plans, *operands, dx, step=step, flag=flag),
@@ -157,10 +163,9 @@ class BoundConvolution:
         may have come up, the whole contraction runs after all.
         """
         plans = input_grad_phase_tiles(self.conv, tile, direct=False)
-        weights, operations = self._stager.flat(w)
         image, widen = self._image(dy, input_grad_phases(self.conv)[0])
+        operands, operations = self._with_weights(w, image)
         doubt = np.zeros(1, np.int32)
-        operands = self._ordered(weights, image)
         return [
             *(*operations, *widen, self._find_nonfinite(w, doubt), *bind_rest(dx, plans)),
             *self._contract("conv2d input gradient", plans, *operands, dx, flag=doubt),
@@ -183,9 +188,19 @@ class BoundConvolution:
             if plan.depth
         ]
 
-    def _ordered(self, weights: ndarray, image: ndarray) -> tuple[ndarray, ndarray]:
-        """Return a and b of a contraction: pixels are columns in CHW, rows in HWC."""
-        return (weights, image) if self.conv.layout == "CHW" else (image, weights)
+    def _with_weights(
+        self, w: ndarray, image: ndarray
+    ) -> tuple[tuple[ndarray, ndarray], tuple[Operation, ...]]:
+        """Return a and b of an input gradient, and what widens the weights."""
+        conv = self.conv
+        if conv.lanes_are_pixels(conv.channels):
+            weights, widen = self._stager.flat(w)
+            return (weights, image), widen
+        if conv.layout == "HWC":
+            weights, widen = self._stager.flat(w)
+        else:
+            weights, widen = self._stager.channels_last(w)
+        return (image, weights), widen
 
     def _image(
         self, source: ndarray, geometry: Image, guard: ndarray | None = None
@@ -224,12 +239,20 @@ def _everything(rows: int, columns: int) -> tuple[Region, ...]:
 def forward_plan(conv: Convolution, algorithm: str, kernel: str, cores: int) -> Plan:
     """Forward: W x rows^T in CHW, rows x W^T in HWC."""
     offsets = forward_offsets(conv, direct=algorithm == "direct")
-    rows, columns = len(offsets.a_row), len(offsets.b_column)
     if algorithm == "direct":
-        return plan(offsets, _everything(rows, columns))
-    return plan(
-        offsets, matmul_regions(kernel, rows, conv.taps, columns, transpose_b=True, cores=cores)
-    )
+        return plan(offsets, _everything(len(offsets.a_row), len(offsets.b_column)))
+    return plan(offsets, _image_regions(conv, kernel, conv.out_channels, offsets, cores))
+
+
+def _image_regions(
+    conv: Convolution, kernel: str, channels: int, offsets: Offsets, cores: int
+) -> list[Region]:
+    """Return the regions of a product of weights and unrolled pixels, as its offsets have it."""
+    rows, depth, columns = len(offsets.a_row), len(offsets.a_k), len(offsets.b_column)
+    mirrored = conv.layout == "CHW" and not conv.lanes_are_pixels(channels)
+    n, m = (columns, rows) if mirrored else (rows, columns)
+    regions = matmul_regions(kernel, n, depth, m, transpose_b=True, cores=cores)
+    return [region.transposed() for region in regions] if mirrored else list(regions)
 
 
 @lru_cache(maxsize=256)
@@ -249,8 +272,7 @@ def weight_grad_plan(conv: Convolution, algorithm: str, kernel: str, cores: int)
 def input_grad_plan(conv: Convolution, kernel: str, cores: int) -> Plan:
     """Input gradient by im2row: transposed weights x rows^T in CHW, the reverse in HWC."""
     offsets = input_grad_offsets(conv)
-    n, k, m = len(offsets.a_row), len(offsets.a_k), len(offsets.b_column)
-    return plan(offsets, matmul_regions(kernel, n, k, m, transpose_b=True, cores=cores))
+    return plan(offsets, _image_regions(conv, kernel, conv.channels, offsets, cores))
 
 
 @lru_cache(maxsize=256)
@@ -262,9 +284,9 @@ def input_grad_phase_plans(conv: Convolution, *, direct: bool) -> tuple[Plan, ..
     )
 
 
-def _cut(conv: Convolution, tile: Tile | None, columns: int) -> Cut | None:
-    """Cut channels by rows of pixels: channels are rows in CHW, columns in HWC."""
-    return None if tile is None else Cut(tile, conv.layout == "CHW", columns, tile.k)
+def _cut(tile: Tile | None, channels_are_rows: bool, columns: int) -> Cut | None:
+    """Cut channels by rows of pixels."""
+    return None if tile is None else Cut(tile, channels_are_rows, columns, tile.k)
 
 
 @lru_cache(maxsize=256)
@@ -272,9 +294,8 @@ def forward_tiles(
     conv: Convolution, algorithm: str, kernel: str, cores: int, tile: Tile | None
 ) -> tuple[Plan, ...]:
     """Return `forward_plan` tile by tile."""
-    return cut_plan(
-        forward_plan(conv, algorithm, kernel, cores), _cut(conv, tile, conv.out_size[1])
-    )
+    cut = _cut(tile, conv.lanes_are_pixels(conv.out_channels), conv.out_size[1])
+    return cut_plan(forward_plan(conv, algorithm, kernel, cores), cut)
 
 
 @lru_cache(maxsize=256)
@@ -284,7 +305,7 @@ def weight_grad_tiles(
     """Return `weight_grad_plan` tile by tile: output channels by input channels, in HWC by taps."""
     height, width = conv.kernel
     columns = height * width if conv.layout == "CHW" else width * conv.channels
-    cut = _cut(conv, tile, columns)
+    cut = _cut(tile, conv.layout == "CHW", columns)
     whole = weight_grad_plan(conv, algorithm, kernel, cores)
     return cut_plan(whole, None if cut is None else cut.mirrored())
 
@@ -294,7 +315,8 @@ def input_grad_tiles(
     conv: Convolution, kernel: str, cores: int, tile: Tile | None
 ) -> tuple[Plan, ...]:
     """Return `input_grad_plan` tile by tile."""
-    return cut_plan(input_grad_plan(conv, kernel, cores), _cut(conv, tile, conv.width))
+    cut = _cut(tile, conv.lanes_are_pixels(conv.channels), conv.width)
+    return cut_plan(input_grad_plan(conv, kernel, cores), cut)
 
 
 @lru_cache(maxsize=256)
@@ -315,11 +337,12 @@ def input_grad_phase_tiles(
             f"kernel's {area} positions"
         )
     pixel = 1 if conv.layout == "CHW" else conv.channels
+    lanes_are_pixels = conv.lanes_are_pixels(conv.channels)
     result: list[Plan] = []
     for whole in input_grad_phase_plans(conv, direct=direct):
-        cut = _cut(conv, tile, conv.width)
+        cut = _cut(tile, lanes_are_pixels, conv.width)
         if cut is not None and cut.k is not None:
             cut = replace(cut, k=max(cut.k // area * (whole.depth // conv.out_channels), 1))
-        pixels = whole.offsets.out_column if conv.layout == "CHW" else whole.offsets.out_row
+        pixels = whole.offsets.out_column if lanes_are_pixels else whole.offsets.out_row
         result += cut_plan(whole, cut, pixels // (conv.width * pixel))
     return tuple(result)

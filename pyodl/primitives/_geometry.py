@@ -11,6 +11,7 @@ from math import prod
 import numpy as np
 from numpy import ndarray
 
+from pyodl._kernels import LANES
 from pyodl.primitives._contraction import Offsets, Padding, addressable
 from pyodl.primitives._staging import SLACK, Copy
 
@@ -182,6 +183,12 @@ class Convolution:
     stride: tuple[int, int]
     padding: tuple[int, int, int, int]
     layout: str
+    listed: bool = False  # zeros of images are left out, for which pixels have to be rows
+
+    def lanes_are_pixels(self, channels: int) -> bool:
+        """Whether the columns of a contraction are pixels rather than so many channels."""
+        spare = -channels % LANES
+        return self.layout == "CHW" and not (self.listed and 4 * spare <= channels)
 
     @property
     def padded(self) -> tuple[int, int]:
@@ -249,17 +256,25 @@ class Convolution:
             return _grid(channel_axis, taps)
         return _grid(taps, channel_axis)
 
-    def weight_offsets(self, flipped: bool = False) -> tuple[ndarray, ndarray, ndarray]:
+    def weight_offsets(
+        self, flipped: bool = False, channels_last: bool = False
+    ) -> tuple[ndarray, ndarray, ndarray]:
         """Return where output channels, input channels and taps lie in the weights."""
         size = self.kernel[0] * self.kernel[1]
         taps = np.arange(size)[::-1] if flipped else np.arange(size)
-        if self.layout == "CHW":
+        if self.layout == "CHW" and not channels_last:
             return np.arange(self.out_channels) * self.taps, np.arange(self.channels) * size, taps
         return (
             np.arange(self.out_channels) * self.taps,
             np.arange(self.channels),
             taps * self.channels,
         )
+
+    def shaped_offsets(self, channels: int, size: int) -> tuple[ndarray, ndarray]:
+        """Return where the pixels and the channels of an image of ``size`` pixels lie."""
+        if self.layout == "CHW":
+            return np.arange(size), np.arange(channels) * size
+        return np.arange(size) * channels, np.arange(channels)
 
     def pixel_offsets(self) -> ndarray:
         """Return where output pixels find their first tap in the padded input."""
@@ -333,28 +348,25 @@ def _axis_phases(
 def forward_offsets(conv: Convolution, *, direct: bool) -> Offsets:
     """Offsets of ``out[co, pixel] = sum of w[co, tap] * x[pixel, tap]``.
 
-    CHW: columns are pixels. HWC: columns are output channels, with the weights transposed.
+    Columns are pixels; or they are output channels, with the weights transposed.
     """
-    image = conv.image
+    image, lanes_are_pixels = conv.image, conv.lanes_are_pixels(conv.out_channels)
     out_channel, channel, taps = conv.weight_offsets()
     in_weights = conv.tap_order(channel, taps, direct)
     in_image = conv.tap_order(image.channel_offsets(), image.tap_offsets(conv.kernel), direct)
-    padding, real = _skipping(image, direct, conv.layout == "CHW")
-    if conv.layout == "CHW":
+    padding, real = _skipping(image, direct, lanes_are_pixels)
+    pixels, channels = conv.shaped_offsets(conv.out_channels, conv.pixels)
+    if lanes_are_pixels:
         return Offsets(
-            *(out_channel, in_weights, conv.pixel_offsets(), in_image),
-            *(np.arange(conv.out_channels) * conv.pixels, np.arange(conv.pixels)),
+            *(out_channel, in_weights, conv.pixel_offsets(), in_image, channels, pixels),
             padding=padding,
             real=real,
         )
     return Offsets(
-        *(
-            conv.pixel_offsets(),
-            in_image,
-            np.arange(conv.out_channels),
-            in_weights * conv.out_channels,
-        ),
-        *(np.arange(conv.pixels) * conv.out_channels, np.arange(conv.out_channels)),
+        *(conv.pixel_offsets(), in_image),
+        *(np.arange(conv.out_channels), in_weights * conv.out_channels),
+        *(pixels, channels),
+        lane_stride=1 if conv.layout == "HWC" else conv.pixels,
         padding=padding,
         real=real,
     )
@@ -438,26 +450,28 @@ def input_grad_phase_offsets(conv: Convolution, *, direct: bool) -> tuple[Offset
 def _input_grad_offsets(
     conv: Convolution, image: Image, phase: Phase, stride: tuple[int, int], *, direct: bool
 ) -> Offsets:
-    out_channel, channel, taps = conv.weight_offsets(flipped=True)
+    lanes_are_pixels = conv.lanes_are_pixels(conv.channels)
+    out_channel, channel, taps = conv.weight_offsets(True, channels_last=not lanes_are_pixels)
     in_weights = conv.tap_order(out_channel, taps[phase.taps], direct)
     in_image = conv.tap_order(image.channel_offsets(), phase.offsets, direct)
-    pixels = _grid(
+    met = _grid(
         (phase.first[0] + stride[0] * np.arange(phase.count[0])) * conv.width,
         phase.first[1] + stride[1] * np.arange(phase.count[1]),
     )
     places = image.pixel_offsets(phase.count)
-    padding, real = _skipping(image, direct, conv.layout == "CHW")
-    if conv.layout == "CHW":
+    padding, real = _skipping(image, direct, lanes_are_pixels)
+    size = conv.height * conv.width
+    pixels, channels = conv.shaped_offsets(conv.channels, size)
+    if lanes_are_pixels:
         return Offsets(
-            *(channel, in_weights, places, in_image),
-            *(np.arange(conv.channels) * conv.height * conv.width, pixels),
+            *(channel, in_weights, places, in_image, channels, pixels[met]),
             lane_stride=stride[1],
             padding=padding,
             real=real,
         )
     return Offsets(
-        *(places, in_image, channel, in_weights),
-        *(pixels * conv.channels, np.arange(conv.channels)),
+        *(places, in_image, channel, in_weights, pixels[met], channels),
+        lane_stride=1 if conv.layout == "HWC" else size,
         padding=padding,
         real=real,
     )

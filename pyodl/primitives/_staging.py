@@ -185,6 +185,16 @@ class Stager:
         kind = "transposed", rows, *shape
         return self.stage(kind, source, shape, lambda view: [Copy(matrix.T, view[:, :rows])])
 
+    def channels_last(self, weights: ndarray) -> tuple[ndarray, tuple[Operation, ...]]:
+        """Widen weights (out channels, channels, kernel) with their input channels as lanes."""
+        planes = weights.reshape(*weights.shape[:2], -1).transpose(0, 2, 1)
+        kind = "channels last", *planes.shape
+
+        def copies(view: ndarray) -> list[Copy]:  # one matrix after the other, transposed
+            return [Copy(planes[:, None], view[:, None])]
+
+        return self.stage(kind, weights, planes.shape, copies)
+
     def panels(
         self, source: ndarray, matrix: ndarray, width: int
     ) -> tuple[ndarray, tuple[Operation, ...]]:

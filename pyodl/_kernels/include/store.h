@@ -29,7 +29,7 @@ PYODL_INLINE void store_straight_rows(int format, int registers, char *out, cons
                                       const int32_t *out_rows, int64_t rows,
                                       const int32_t *columns) {
     const int64_t size = format == PYODL_FLOAT32 ? 4 : 2;
-    char *to[3];
+    char *to[8];
     PYODL_UNROLL
     for (int j = 0; j < registers; j++)
         to[j] = out + columns[j] * size;
@@ -42,15 +42,16 @@ PYODL_INLINE void store_straight_rows(int format, int registers, char *out, cons
 }
 
 #define PYODL_STRAIGHT(FORMAT, REGISTERS)                                                        \
-    case 4 * FORMAT + REGISTERS:                                                                 \
+    case 16 * FORMAT + REGISTERS:                                                                \
         store_straight_rows(FORMAT, REGISTERS, (char *)out, values, out_rows, rows, columns);    \
         break;
 #define PYODL_STRAIGHT_CASES(FORMAT)                                                             \
-    PYODL_STRAIGHT(FORMAT, 1) PYODL_STRAIGHT(FORMAT, 2) PYODL_STRAIGHT(FORMAT, 3)
+    PYODL_STRAIGHT(FORMAT, 1) PYODL_STRAIGHT(FORMAT, 2) PYODL_STRAIGHT(FORMAT, 3)                \
+    PYODL_STRAIGHT(FORMAT, 4) PYODL_STRAIGHT(FORMAT, 6) PYODL_STRAIGHT(FORMAT, 8)
 static inline void store_straight(int format, void *out, const float *values,
                                   const int32_t *out_rows, int64_t rows, const int32_t *columns,
                                   int registers) {
-    switch (4 * format + registers) {
+    switch (16 * format + registers) {
         PYODL_STRAIGHT_CASES(PYODL_FLOAT16)
         PYODL_STRAIGHT_CASES(PYODL_BFLOAT16)
         PYODL_STRAIGHT_CASES(PYODL_FLOAT32)
