@@ -67,6 +67,27 @@ def test_conv2d(
     agree("conv2d_input_grad", w, dy, (size, size), **common)
 
 
+@settings(max_examples=200)
+@given(
+    arithmetics, st.sampled_from(["CHW", "HWC"]), st.sampled_from([1, 8, 15, 40, 64]),
+    st.sampled_from([1, 7, 8, 24, 64]), st.integers(1, 9), st.integers(1, 9), kinds, seeds,
+    densities, threads,
+)  # fmt: skip
+def test_pointwise(
+    arithmetic, layout, c_in, c_out, height, width, kind, seed, density, num_threads
+):
+    def shaped(channels):
+        return (channels, height, width) if layout == "CHW" else (height, width, channels)
+
+    x = sparse(shaped(c_in), kind, seed, density)
+    dy = sparse(shaped(c_out), kind, seed + 3, density)
+    w = filled((c_out, c_in), FLOAT16, "normal", seed + 2)
+    common = {"layout": layout, "arithmetic": arithmetic, "cores": 8, "num_threads": num_threads}
+    agree("pointwise_forward", x, w, **common)
+    agree("pointwise_weight_grad", x, dy, **common)
+    agree("pointwise_input_grad", w, dy, **common)
+
+
 TINY = 2.0**-24
 
 

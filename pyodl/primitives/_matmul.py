@@ -8,7 +8,7 @@ from numpy import ndarray
 
 from pyodl._kernels import LANES, Operation
 from pyodl.arithmetic import Arithmetic
-from pyodl.primitives._contraction import Offsets, Plan, bind_contraction, plan
+from pyodl.primitives._contraction import Offsets, Plan, bind_contraction, lists_terms, plan
 from pyodl.primitives._orders import Order, Region
 from pyodl.primitives._staging import Stager, floats
 from pyodl.primitives._tiling import Cut, cut_plan
@@ -21,7 +21,7 @@ class Product:
     """out (N, M) = a (N, K) x b (K, M), each with its strides in elements.
 
     Where columns of b are not neighbours, rows of a are taken as lanes instead, or the smaller
-    operand is widened transposed.
+    operand is widened transposed. ``zeros_in_b``: b is what a ReLU leaves, and a is not.
     """
 
     n: int
@@ -31,6 +31,11 @@ class Product:
     b: tuple[int, int]
     out: tuple[int, int]
     regions: tuple[Region, ...]
+    zeros_in_b: bool = False
+
+    def leaves_out_zeros(self, arithmetic: Arithmetic) -> bool:
+        """Whether to take rows of a as lanes, so that zeros of b are left out."""
+        return self.zeros_in_b and 4 * (-self.n % LANES) <= self.n and lists_terms(arithmetic)
 
     @property
     def lanes_are_columns(self) -> bool:
@@ -103,7 +108,7 @@ def bind_product(
 
     ``cut`` cuts the product into tiles, one operation each.
     """
-    if not product.lanes_are_columns:
+    if not product.lanes_are_columns or product.leaves_out_zeros(arithmetic):
         product, a, b = product.mirrored(), b, a
         cut = cut and cut.mirrored()
     stager = stager or Stager(arithmetic, cores)

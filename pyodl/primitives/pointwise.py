@@ -40,7 +40,7 @@ def bind_pointwise_forward(
     if layout == "CHW":
         sizes = (c_out, c_in, pixels)
         regions = matmul_regions(kernel, *sizes, transpose_b=False, cores=cores)
-        product = Product(*sizes, (c_in, 1), (pixels, 1), (pixels, 1), regions)
+        product = Product(*sizes, (c_in, 1), (pixels, 1), (pixels, 1), regions, zeros_in_b=True)
         operands = (w, x)
     else:
         sizes = (pixels, c_in, c_out)
@@ -96,7 +96,7 @@ def bind_pointwise_input_grad(
     if layout == "CHW":
         sizes = (c_in, c_out, pixels)
         regions = matmul_regions(kernel, *sizes, transpose_b=False, cores=cores)
-        product = Product(*sizes, (1, c_in), (pixels, 1), (pixels, 1), regions)
+        product = Product(*sizes, (1, c_in), (pixels, 1), (pixels, 1), regions, zeros_in_b=True)
         operands = (w, dy)
     else:
         sizes = (pixels, c_out, c_in)
