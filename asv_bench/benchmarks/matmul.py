@@ -1,9 +1,21 @@
 """Matrix products in the order of every kernel of the cluster."""
 
+import numpy as np
+
 from pyodl import primitives as P
 from pyodl.primitives.matmul import MATMUL_KERNELS, MATVEC_KERNELS
 
-from .common import ARITHMETICS, FP16, STEPS, WORK, bound, layer_program, product, tensor
+from .common import (
+    ARITHMETICS,
+    FP16,
+    PRODUCTS,
+    STEPS,
+    WORK,
+    bound,
+    layer_program,
+    product,
+    tensor,
+)
 
 
 class Kernels:
@@ -38,6 +50,23 @@ class Transposed:
         self.program, _ = product("64x576x64", arithmetic, **how)
 
     def time_kernels(self, kernel, transpose_b, arithmetic):
+        self.program.run()
+
+
+class Zeros:
+    """Products whose A has zeros as behind a ReLU, in no order: the worst to leave out."""
+
+    params = [[0.0, 0.5, 0.9], FP16]
+    param_names = ["zeros", "arithmetic"]
+
+    def setup(self, zeros, arithmetic):
+        n, k, m = PRODUCTS["64x576x64"]
+        a, b = tensor((n, k), arithmetic, 0), tensor((k, m), arithmetic, 1)
+        a[np.random.default_rng(2).random(a.shape) < zeros] = 0
+        loops = WORK // (n * k * m)
+        self.program = bound(P.matmul, a, b, arithmetic=arithmetic, loops=loops)
+
+    def time_product(self, zeros, arithmetic):
         self.program.run()
 
 
