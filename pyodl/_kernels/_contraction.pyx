@@ -171,26 +171,17 @@ cdef bint stored_negative_zero(const Arguments *args, const Tile *tile) noexcept
     return False
 
 
-cdef void fill_rows(const Arguments *args, const Tile *tile, int32_t *a_row) noexcept nogil:
-    """Set the rows that a tile's shape computes: those it lacks repeat the last."""
+cdef void place_tile(
+    const Arguments *args, const Tile *tile, int32_t *a_row, int32_t *b_column
+) noexcept nogil:
+    """Set where a tile's rows and registers lie; rows that its shape lacks repeat the last."""
     cdef const int32_t *rows = <const int32_t *>args.arrays[2] + tile.first_row
+    cdef const Register *registers = <const Register *>args.arrays[6] + tile.first_register
     cdef int64_t i
     for i in range(pyodl_shapes[tile.shape].rows):
         a_row[i] = rows[min(i, tile.rows - 1)]
-
-
-cdef void sum_tile(
-    const Arguments *args, const Contraction *c, const Tile *tile, bint resumes, float *values
-) noexcept nogil:
-    """Compute a tile; ``resumes`` if its sums start from ``values``."""
-    cdef const Register *registers = <const Register *>args.arrays[6] + tile.first_register
-    cdef int32_t a_row[MAX_ROWS]
-    cdef int32_t b_column[MAX_REGISTERS]
-    cdef int64_t i
-    fill_rows(args, tile, a_row)
     for i in range(width(tile)):
         b_column[i] = registers[i].b_column
-    compute_tile(c, <int>args.sizes[2], tile.order, tile.shape, a_row, b_column, resumes, values)
 
 
 cdef int32_t finish_tile(
@@ -210,6 +201,8 @@ cdef int32_t run_tile(
     const Arguments *args, const Contraction *c, const Tile *tile
 ) noexcept nogil:
     """Compute and store one tile; return whether a result is in doubt (`LEFT_OUT`)."""
+    cdef int32_t a_row[MAX_ROWS]
+    cdef int32_t b_column[MAX_REGISTERS]
     cdef float values[24 * MAX_LANES]
     cdef float starts[24 * MAX_LANES]
     cdef bint resumes = args.sizes[6] != 0
@@ -219,7 +212,8 @@ cdef int32_t run_tile(
         memset(starts, 0, sizeof(starts))
         load_starts(args, tile, starts)
         memcpy(values, starts, sizeof(starts))
-    sum_tile(args, c, tile, resumes, values)
+    place_tile(args, tile, a_row, b_column)
+    compute_tile(c, <int>args.sizes[2], tile.order, tile.shape, a_row, b_column, resumes, values)
     return finish_tile(args, c, tile, starts if resumes else NULL, values)
 
 
@@ -239,8 +233,7 @@ cdef int32_t run_strip(
     cdef int64_t stop = strip.first_row + strip.rows
     cdef int32_t doubt = 0
     while tile.first_row < stop:
-        tile.shape = shape_of_strip(
-            <int>args.sizes[2], <int>width(strip), stop - tile.first_row)
+        tile.shape = shape_of_strip(<int>width(strip), stop - tile.first_row)
         tile.rows = <int32_t>min(pyodl_shapes[tile.shape].rows, stop - tile.first_row)
         doubt |= run_tile(args, c, &tile)
         tile.first_row += tile.rows
@@ -311,17 +304,14 @@ cdef int32_t run_listed_tile(
     const Arguments *args, const Contraction *c, const Tile *tile
 ) noexcept nogil:
     """Compute and store one tile from the terms that count; from all of them if it has a -0."""
-    cdef const Register *registers = <const Register *>args.arrays[6] + tile.first_register
     cdef int32_t a_row[MAX_ROWS]
     cdef int32_t b_column[MAX_REGISTERS]
     cdef float values[24 * MAX_LANES]
-    cdef int64_t j
-    fill_rows(args, tile, a_row)
-    for j in range(width(tile)):
-        b_column[j] = registers[j].b_column
-    compute_listed_tile(c, <int>args.sizes[2], tile.shape, a_row, b_column, values)
+    cdef int step = <int>args.sizes[2]
+    place_tile(args, tile, a_row, b_column)
+    compute_listed_tile(c, step, tile.shape, a_row, b_column, False, values)
     if any_negative_zero(values, tile.rows * width(tile) * PYODL_LANES):
-        sum_tile(args, c, tile, False, values)
+        compute_listed_tile(c, step, tile.shape, a_row, b_column, True, values)
     return finish_tile(args, c, tile, NULL, values)
 
 

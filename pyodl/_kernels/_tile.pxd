@@ -26,7 +26,7 @@ cdef extern from "include/tile.h" nogil:
     unsigned rounding_ordinary() noexcept
     void rounding_restore(unsigned) noexcept
     bint step_keeps_halves(int) noexcept
-    int shape_of_strip(int, int, int64_t) noexcept
+    int shape_of_strip(int, int64_t) noexcept
     void raise_flag(int32_t *, int32_t) noexcept
     void compute_tile(
         const Contraction *, int, int, int, const int32_t *, const int32_t *, bint,
@@ -90,7 +90,8 @@ cdef extern from "include/terms.h" nogil:
     bint step_lists_terms(int) noexcept
     int listed_shape(int64_t, int64_t) noexcept
     void compute_listed_tile(
-        const Contraction *, int, int, const int32_t *, const int32_t *, float *) noexcept
+        const Contraction *, int, int, const int32_t *, const int32_t *, bint,
+        float *) noexcept
     bint many_zeros(const float *, int64_t) noexcept
     bint any_negative_zero(const float *, int64_t) noexcept
     bint all_finite(const float *, int64_t) noexcept

@@ -137,6 +137,15 @@ PYODL_INLINE void list_terms(int rows, const float *a, const int32_t *a_row, con
     }
 }
 
+PYODL_INLINE void list_all(const int32_t *a_k, const int32_t *b_k, int64_t count,
+                           pyodl_list lists[2]) {
+    for (int l = 0; l < 2; l++) {
+        memcpy(lists[l].a_k, a_k, (size_t)count * sizeof *a_k);
+        memcpy(lists[l].b_k, b_k, (size_t)count * sizeof *b_k);
+        lists[l].count = count;
+    }
+}
+
 static __attribute__((noinline)) void list_for_rows(int rows, const float *a, const int32_t *a_row,
                                                     const int32_t *a_k, const int32_t *b_k,
                                                     int64_t count, pyodl_list lists[2]) {
@@ -172,7 +181,7 @@ PYODL_INLINE void listed_sum(int step, int rows, int registers, const pyodl_cont
                              const int32_t *a_row, const int32_t *b_column,
                              const pyodl_list lists[2], const float *start, float *tile) {
     const int half = rows % 2 ? rows : rows / 2;
-    const float *a[16], *b[PYODL_MAX_REGISTERS];
+    const float *a[16], *b[8];
     running_sums sums;
     int64_t t = 0;
     PYODL_UNROLL
@@ -222,9 +231,11 @@ PYODL_INLINE void listed_sum(int step, int rows, int registers, const pyodl_cont
 PYODL_LISTED_FUNCTIONS(STEP_HALF_FMA)
 PYODL_LISTED_FUNCTIONS(STEP_HALF_MULADD)
 
-/* Compute one tile from the terms that count, in the step's rounding mode and in order of k. */
+/* Compute one tile from the terms that count, or from all of them, in the step's rounding mode and in
+ * order of k. */
 static inline void compute_listed_tile(const pyodl_contraction *c, int step, int shape,
-                                       const int32_t *a_row, const int32_t *b_column, float *tile) {
+                                       const int32_t *a_row, const int32_t *b_column, int all,
+                                       float *tile) {
     static void (*const functions[2][PYODL_ALL_SHAPES - PYODL_LISTED_SHAPES])(
         const pyodl_contraction *, const int32_t *, const int32_t *, const pyodl_list *,
         const float *, float *) = {PYODL_LISTED(STEP_HALF_FMA), PYODL_LISTED(STEP_HALF_MULADD)};
@@ -233,15 +244,20 @@ static inline void compute_listed_tile(const pyodl_contraction *c, int step, int
     for (int64_t k = 0; k < c->depth; k += PYODL_LISTED_TERMS) {
         const int64_t rest = c->depth - k;
         const int64_t count = rest < PYODL_LISTED_TERMS ? rest : PYODL_LISTED_TERMS;
-        list_for_rows(pyodl_shapes[shape].rows, c->a, a_row, c->a_k + k, c->b_k + k, count, lists);
+        if (all)
+            list_all(c->a_k + k, c->b_k + k, count, lists);
+        else
+            list_for_rows(pyodl_shapes[shape].rows, c->a, a_row, c->a_k + k, c->b_k + k, count,
+                          lists);
         functions[step == STEP_HALF_MULADD][shape - PYODL_LISTED_SHAPES](
             c, a_row, b_column, lists, k ? NULL : &zero, tile);
     }
 }
 #else
 static inline void compute_listed_tile(const pyodl_contraction *c, int step, int shape,
-                                       const int32_t *a_row, const int32_t *b_column, float *tile) {
-    compute_tile(c, step, ORDER_SEQUENTIAL, shape, a_row, b_column, 0, tile); /* never listed */
+                                       const int32_t *a_row, const int32_t *b_column, int all,
+                                       float *tile) {
+    (void)c, (void)step, (void)shape, (void)a_row, (void)b_column, (void)all, (void)tile;
 }
 #endif
 

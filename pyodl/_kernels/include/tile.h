@@ -22,7 +22,6 @@
 #define PYODL_ROWS_3 4
 #define PYODL_ROWS_2_LOW 4
 #endif
-#define PYODL_MAX_REGISTERS 8
 #define PYODL_MAX_TILE (PYODL_SUMS * PYODL_LANES)
 
 typedef struct {
@@ -31,7 +30,7 @@ typedef struct {
 } pyodl_shape;
 
 #define PYODL_SHAPES 4         /* that a plan's tiles have: the first ones */
-#define PYODL_LISTED_SHAPES 12 /* the first of those for listed terms */
+#define PYODL_LISTED_SHAPES 12 /* before those of tiles with listed terms */
 static const pyodl_shape pyodl_shapes[] = {
     {PYODL_ROWS_1, 1}, {PYODL_ROWS_2, 2}, {PYODL_ROWS_3, 3}, {PYODL_ROWS_2_LOW, 2},
 #if PYODL_LANES == 8
@@ -39,7 +38,7 @@ static const pyodl_shape pyodl_shapes[] = {
      * fewer for what is left over. Their tiles are cut anew, from strips of a plan's tiles. Lowest
      * first among those of as many registers. */
     {8, 1}, {16, 1}, {4, 2}, {6, 2}, {8, 2}, {4, 3}, {6, 3}, {8, 3},
-    /* Wide and low where terms are listed (terms.h): the fewer rows, the fewer terms count. */
+    /* Low and wide where terms are listed (terms.h): the fewer rows, the fewer terms count. */
     {16, 1}, {8, 2}, {9, 2}, {6, 3}, {4, 4}, {3, 4}, {3, 6}, {2, 8},
 #endif
 };
@@ -64,7 +63,7 @@ typedef struct {
 PYODL_INLINE void accumulate_one(int step, int rows, int registers, const float *const a[],
                                  const float *const b[], int64_t in_a, int64_t in_b,
                                  running_sums *sums) {
-    lanes right[PYODL_MAX_REGISTERS];
+    lanes right[3];
     PYODL_UNROLL
     for (int j = 0; j < registers; j++)
         right[j] = lanes_load(b[j] + in_b);
@@ -82,7 +81,7 @@ PYODL_INLINE void accumulate_one(int step, int rows, int registers, const float 
 PYODL_INLINE void accumulate(int step, int rows, int registers, const pyodl_contraction *c,
                              const int32_t *a_row, const int32_t *b_column, int64_t first,
                              int64_t stop, int64_t stride, running_sums *sums) {
-    const float *a[16], *b[PYODL_MAX_REGISTERS];
+    const float *a[16], *b[3];
     PYODL_UNROLL
     for (int i = 0; i < rows; i++)
         a[i] = c->a + a_row[i];
@@ -116,17 +115,15 @@ PYODL_INLINE void tile_sum(int step, int rows, int registers, const pyodl_contra
         lanes_store(tile + n * PYODL_LANES, end_sum(step, &sums, n));
 }
 
-/* The first shape of a step for what is left of a strip, or the last. */
-PYODL_INLINE int shape_of_strip(int step, int registers, int64_t rows) {
-    const int halves = step_keeps_halves(step), stop = halves ? PYODL_LISTED_SHAPES : PYODL_SHAPES;
-    int found = -1;
-    for (int shape = halves ? PYODL_SHAPES : 0; shape < stop; shape++)
-        if (pyodl_shapes[shape].registers == registers) {
-            found = shape;
-            if (pyodl_shapes[shape].rows >= rows)
-                break;
-        }
-    return found;
+/* The lowest shape for what is left of a strip, or the highest. */
+PYODL_INLINE int shape_of_strip(int registers, int64_t rows) {
+    int shape = PYODL_SHAPES;
+    while (pyodl_shapes[shape].registers != registers)
+        shape++;
+    while (pyodl_shapes[shape].rows < rows && shape + 1 < PYODL_LISTED_SHAPES &&
+           pyodl_shapes[shape + 1].registers == registers)
+        shape++;
+    return shape;
 }
 
 /* The host's rounding mode for the tiles of a step; changing it costs as much as many steps, so
@@ -190,18 +187,11 @@ PYODL_INLINE void rounding_restore(unsigned saved) {
     PYODL_TILE_FUNCTION(STEP, 8_2, 8, 2)                                                         \
     PYODL_TILE_FUNCTION(STEP, 4_3, 4, 3)                                                         \
     PYODL_TILE_FUNCTION(STEP, 6_3, 6, 3)                                                         \
-    PYODL_TILE_FUNCTION(STEP, 8_3, 8, 3)                                                         \
-    PYODL_TILE_FUNCTION(STEP, 9_2, 9, 2)                                                         \
-    PYODL_TILE_FUNCTION(STEP, 4_4, 4, 4)                                                         \
-    PYODL_TILE_FUNCTION(STEP, 3_4, 3, 4)                                                         \
-    PYODL_TILE_FUNCTION(STEP, 3_6, 3, 6)                                                         \
-    PYODL_TILE_FUNCTION(STEP, 2_8, 2, 8)
+    PYODL_TILE_FUNCTION(STEP, 8_3, 8, 3)
 #define PYODL_HALF_TILES(STEP)                                                                   \
     {NULL,              NULL,              NULL,              NULL,                              \
      tile_##STEP##_8_1, tile_##STEP##_16_1, tile_##STEP##_4_2, tile_##STEP##_6_2,                \
-     tile_##STEP##_8_2, tile_##STEP##_4_3,  tile_##STEP##_6_3, tile_##STEP##_8_3,                \
-     tile_##STEP##_16_1, tile_##STEP##_8_2, tile_##STEP##_9_2, tile_##STEP##_6_3,                \
-     tile_##STEP##_4_4, tile_##STEP##_3_4,  tile_##STEP##_3_6, tile_##STEP##_2_8}
+     tile_##STEP##_8_2, tile_##STEP##_4_3,  tile_##STEP##_6_3, tile_##STEP##_8_3}
 #else
 #define PYODL_HALF_FUNCTIONS(STEP) PYODL_TILE_FUNCTIONS(STEP)
 #define PYODL_HALF_TILES(STEP) PYODL_TILES(STEP)
@@ -218,7 +208,7 @@ PYODL_TILE_FUNCTIONS(STEP_BFLOAT_VIA32)
 typedef void (*pyodl_tile)(const pyodl_contraction *, const int32_t *, const int32_t *, int64_t,
                            int64_t, int64_t, const float *, float *);
 
-static const pyodl_tile pyodl_tiles[][PYODL_ALL_SHAPES] = { /* in the order of enum pyodl_step */
+static const pyodl_tile pyodl_tiles[][PYODL_LISTED_SHAPES] = { /* in the order of enum pyodl_step */
     PYODL_TILES(STEP_EXACT_PRODUCT),      PYODL_TILES(STEP_FMA32),
     PYODL_HALF_TILES(STEP_HALF_FMA),      PYODL_HALF_TILES(STEP_HALF_MULADD),
     PYODL_TILES(STEP_BFLOAT_FMA),         PYODL_HALF_TILES(STEP_HALF_VIA32),
