@@ -25,7 +25,7 @@ from pyodl._kernels._types cimport (
 
 
 cdef enum:
-    SHARES = 64  # of the rows, for threads that list terms: each takes all registers of a row
+    SHARES = 64  # of the rows where terms are listed: all registers of a row have one owner
 
 
 cdef inline void skip_padding(
@@ -315,15 +315,22 @@ cdef int32_t run_listed_tile(
     return finish_tile(args, c, tile, NULL, values)
 
 
-cdef inline Tile share_of(const Tile *band, int rows, int64_t start, int64_t stop) noexcept nogil:
-    """Return the part of a band that shares ``start`` to ``stop`` own, in blocks of rows."""
-    cdef Tile share = band[0]
-    cdef int64_t blocks = (band.rows + rows - 1) // rows
-    cdef int64_t first = blocks * start // SHARES * rows
-    cdef int64_t last = min(blocks * stop // SHARES * rows, band.rows)
-    share.first_row += <int32_t>first
-    share.rows = <int32_t>max(last - first, 0)
-    return share
+cdef inline bint next_block(
+    const Tile *band, int most, int64_t start, int64_t stop, Tile *block
+) noexcept nogil:
+    """Go on to the next rows, ``most`` at most, of a band that shares ``start`` to ``stop`` own.
+
+    Owners have neighbouring blocks, lest they write the same cache lines.
+    """
+    cdef int64_t blocks = (band.rows + most - 1) // most
+    cdef int64_t first = block.first_row + block.rows - band.first_row
+    while first < band.rows:
+        if start <= first // most * SHARES // blocks < stop:
+            block.first_row = <int32_t>(band.first_row + first)
+            block.rows = <int32_t>min(most, band.rows - first)
+            return True
+        first += most
+    return False
 
 
 cdef int32_t run_band(
@@ -331,21 +338,17 @@ cdef int32_t run_band(
     int64_t start, int64_t stop
 ) noexcept nogil:
     """Cut shares of so many registers into tiles of listed terms, and run them."""
-    cdef Tile tile, share
+    cdef Tile tile
     cdef int64_t column = 0
     cdef int32_t doubt = 0
-    cdef int shape
     while column < registers:
-        shape = listed_shape(registers - column, band.rows)
-        share = tile = share_of(band, pyodl_shapes[shape].rows, start, stop)
-        tile.shape = shape
+        tile = band[0]
+        tile.rows = 0
+        tile.shape = listed_shape(registers - column, band.rows)
         tile.first_register += <int32_t>column
-        while tile.first_row < share.first_row + share.rows:
-            tile.rows = <int32_t>min(
-                pyodl_shapes[shape].rows, share.first_row + share.rows - tile.first_row)
+        while next_block(band, pyodl_shapes[tile.shape].rows, start, stop, &tile):
             doubt |= run_listed_tile(args, c, &tile)
-            tile.first_row += tile.rows
-        column += pyodl_shapes[shape].registers
+        column += width(&tile)
     return doubt
 
 
@@ -359,8 +362,10 @@ cdef int32_t run_bands(
     while t < tiles:
         t = take_strip(args, t, tiles, &band)
         if band.order != ORDER_SEQUENTIAL:
-            strip = share_of(&band, MAX_ROWS, start, stop)
-            doubt |= run_strip(args, c, &strip)
+            strip = band
+            strip.rows = 0
+            while next_block(&band, MAX_ROWS, start, stop, &strip):
+                doubt |= run_strip(args, c, &strip)
             continue
         last = band
         registers = width(&band)
