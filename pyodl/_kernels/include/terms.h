@@ -2,8 +2,7 @@
  *
  * A ReLU leaves about half of its outputs zero, and so does its gradient. A zero product changes no
  * sum but one of -0, and where every step rounds to 16 bits it costs as much as any other. So the
- * k that count are listed first, for all rows of a tile at once; rows that are few and wide have a
- * list each.
+ * k that count are listed first, for each half of a tile's rows.
  */
 #ifndef PYODL_TERMS_H
 #define PYODL_TERMS_H
