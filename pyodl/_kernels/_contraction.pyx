@@ -315,19 +315,30 @@ cdef int32_t run_listed_tile(
     return finish_tile(args, c, tile, NULL, values)
 
 
-cdef inline bint next_block(
-    const Tile *band, int most, int64_t start, int64_t stop, Tile *block
-) noexcept nogil:
-    """Go on to the next rows, ``most`` at most, of a band that shares ``start`` to ``stop`` own.
+cdef inline int64_t owner(const Arguments *args, int64_t row, int64_t register) noexcept nogil:
+    """Return which of `SHARES` a block belongs to that begins there.
 
-    Owners have neighbouring blocks, lest they write the same cache lines.
+    By its row, so that neighbours have one owner, lest two write the same cache lines; of a few
+    rows, whose lines are long, by its register.
     """
-    cdef int64_t blocks = (band.rows + most - 1) // most
-    cdef int64_t first = block.first_row + block.rows - band.first_row
-    while first < band.rows:
-        if start <= first // most * SHARES // blocks < stop:
-            block.first_row = <int32_t>(band.first_row + first)
-            block.rows = <int32_t>min(most, band.rows - first)
+    cdef const Tile *last = <const Tile *>args.arrays[8] + args.sizes[1] - 1
+    cdef int64_t rows = last.first_row + last.rows
+    cdef int64_t registers = last.first_register + width(last)
+    if rows >= SHARES:
+        return row * SHARES // rows
+    return (register * rows + row) * SHARES // (registers * rows)
+
+
+cdef inline bint next_block(
+    const Arguments *args, const Tile *band, int most, int64_t start, int64_t stop, Tile *block
+) noexcept nogil:
+    """Go on to the next rows, ``most`` at most, of a band that shares ``start`` to ``stop`` own."""
+    cdef int32_t first = block.first_row + block.rows
+    cdef int32_t last = band.first_row + band.rows
+    while first < last:
+        if start <= owner(args, first, block.first_register) < stop:
+            block.first_row = first
+            block.rows = min(most, last - first)
             return True
         first += most
     return False
@@ -346,7 +357,9 @@ cdef int32_t run_band(
         tile.rows = 0
         tile.shape = listed_shape(registers - column, band.rows)
         tile.first_register += <int32_t>column
-        while next_block(band, pyodl_shapes[tile.shape].rows, start, stop, &tile):
+        while next_block(
+            args, band, pyodl_shapes[tile.shape].rows, start, stop, &tile
+        ):
             doubt |= run_listed_tile(args, c, &tile)
         column += width(&tile)
     return doubt
@@ -364,7 +377,7 @@ cdef int32_t run_bands(
         if band.order != ORDER_SEQUENTIAL:
             strip = band
             strip.rows = 0
-            while next_block(&band, MAX_ROWS, start, stop, &strip):
+            while next_block(args, &band, MAX_ROWS, start, stop, &strip):
                 doubt |= run_strip(args, c, &strip)
             continue
         last = band

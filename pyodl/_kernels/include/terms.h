@@ -11,9 +11,9 @@
 
 #define PYODL_LISTED_TERMS 512 /* of K at a time */
 
-/* Whether terms are listed for a step. */
+/* Whether terms are listed for a step: where that was timed, which 16 lanes were not. */
 PYODL_INLINE int step_lists_terms(int step) {
-    return PYODL_LANES == 8 && (step == STEP_HALF_FMA || step == STEP_HALF_MULADD);
+    return PYODL_LANES < 16 && (step == STEP_HALF_FMA || step == STEP_HALF_MULADD);
 }
 
 /* The shape of listed tiles for so many registers and rows: the widest that is filled, and of those
@@ -31,13 +31,17 @@ PYODL_INLINE int listed_shape(int64_t registers, int64_t rows) {
     return found;
 }
 
-#if PYODL_LANES == 8
+#if PYODL_LANES < 16
 typedef struct {
     int64_t count;
     int32_t a_k[PYODL_LISTED_TERMS + 8]; /* room for what is written beyond the count */
     int32_t b_k[PYODL_LISTED_TERMS + 8];
 } pyodl_list;
 
+/* Which of two lists a row's terms are in: its half's, or the only one where rows are odd. */
+PYODL_INLINE int list_of_row(int rows, int row) { return rows % 2 == 0 && row >= rows / 2; }
+
+#if PYODL_LANES == 8
 /* Which of eight floats are not zero, a bit each. */
 PYODL_INLINE unsigned nonzero_bits(const float *values) {
     return (unsigned)_mm256_movemask_ps(
@@ -57,9 +61,6 @@ PYODL_INLINE unsigned any_of_bytes(uint64_t bytes) {
     const uint64_t low = 0x7F7F7F7F7F7F7F7Fu;
     return (unsigned)_pext_u64(((bytes & low) + low) | bytes, ~low);
 }
-
-/* Which of two lists a row's terms are in: its half's, or the only one where rows are odd. */
-PYODL_INLINE int list_of_row(int rows, int row) { return rows % 2 == 0 && row >= rows / 2; }
 
 /* Which of eight k count for some row of each list. Looks along k or along rows, as either are
  * neighbours in a. */
@@ -111,12 +112,11 @@ PYODL_INLINE void append_terms(pyodl_list *list, const int32_t *a_k, const int32
     list->count += __builtin_popcount(marks);
 }
 
-/* List those of `count` k that count for some row of each list. */
-PYODL_INLINE void list_terms(int rows, const float *a, const int32_t *a_row, const int32_t *a_k,
-                             const int32_t *b_k, int64_t count, pyodl_list lists[2]) {
+/* List those of the first k, by eights, that count for some row of each list; return how many k. */
+PYODL_INLINE int64_t list_eights(int rows, const float *a, const int32_t *a_row, const int32_t *a_k,
+                                 const int32_t *b_k, int64_t count, pyodl_list lists[2]) {
     const int rows_are = are_neighbours(rows, a_row);
     int64_t k = 0;
-    lists[0].count = lists[1].count = 0;
     for (; k + 8 <= count; k += 8) {
         unsigned marks[2];
         mark_terms(rows, a, a_row, rows_are, a_k + k, marks);
@@ -124,7 +124,21 @@ PYODL_INLINE void list_terms(int rows, const float *a, const int32_t *a_row, con
         if (rows % 2 == 0)
             append_terms(&lists[1], a_k + k, b_k + k, marks[1]);
     }
-    for (; k < count; k++) {
+    return k;
+}
+#else
+PYODL_INLINE int64_t list_eights(int rows, const float *a, const int32_t *a_row, const int32_t *a_k,
+                                 const int32_t *b_k, int64_t count, pyodl_list lists[2]) {
+    (void)rows, (void)a, (void)a_row, (void)a_k, (void)b_k, (void)count, (void)lists;
+    return 0;
+}
+#endif
+
+/* List those of `count` k that count for some row of each list. */
+PYODL_INLINE void list_terms(int rows, const float *a, const int32_t *a_row, const int32_t *a_k,
+                             const int32_t *b_k, int64_t count, pyodl_list lists[2]) {
+    lists[0].count = lists[1].count = 0;
+    for (int64_t k = list_eights(rows, a, a_row, a_k, b_k, count, lists); k < count; k++) {
         int64_t marked[2] = {0, 0};
         for (int i = 0; i < rows; i++)
             marked[list_of_row(rows, i)] |= a[a_row[i] + (int64_t)a_k[k]] != 0.0f;

@@ -29,8 +29,14 @@ typedef struct {
     int registers;
 } pyodl_shape;
 
-#define PYODL_SHAPES 4         /* that a plan's tiles have: the first ones */
-#define PYODL_LISTED_SHAPES 12 /* before those of tiles with listed terms */
+#define PYODL_SHAPES 4 /* that a plan's tiles have: the first ones */
+#if PYODL_LANES == 8
+#define PYODL_STRIP_SHAPES PYODL_SHAPES /* before those that strips are cut into */
+#define PYODL_LISTED_SHAPES 12          /* before those of tiles with listed terms */
+#else
+#define PYODL_STRIP_SHAPES 0
+#define PYODL_LISTED_SHAPES PYODL_SHAPES
+#endif
 static const pyodl_shape pyodl_shapes[] = {
     {PYODL_ROWS_1, 1}, {PYODL_ROWS_2, 2}, {PYODL_ROWS_3, 3}, {PYODL_ROWS_2_LOW, 2},
 #if PYODL_LANES == 8
@@ -38,6 +44,8 @@ static const pyodl_shape pyodl_shapes[] = {
      * fewer for what is left over. Their tiles are cut anew, from strips of a plan's tiles. Lowest
      * first among those of as many registers. */
     {8, 1}, {16, 1}, {4, 2}, {6, 2}, {8, 2}, {4, 3}, {6, 3}, {8, 3},
+#endif
+#if PYODL_LANES < 16
     /* Low and wide where terms are listed (terms.h): the fewer rows, the fewer terms count. */
     {16, 1}, {8, 2}, {9, 2}, {6, 3}, {4, 4}, {3, 4}, {3, 6}, {2, 8},
 #endif
@@ -117,7 +125,7 @@ PYODL_INLINE void tile_sum(int step, int rows, int registers, const pyodl_contra
 
 /* The lowest shape for what is left of a strip, or the highest. */
 PYODL_INLINE int shape_of_strip(int registers, int64_t rows) {
-    int shape = PYODL_SHAPES;
+    int shape = PYODL_STRIP_SHAPES;
     while (pyodl_shapes[shape].registers != registers)
         shape++;
     while (pyodl_shapes[shape].rows < rows && shape + 1 < PYODL_LISTED_SHAPES &&
