@@ -34,7 +34,7 @@ MATMUL = (
     "unroll_2x1", "unroll_4x1", "unroll_8x1",
 )  # fmt: skip
 MATVEC = ("simd_2x1", "simd_4x1", "simd_8x1")
-KINDS = ("moderate", "sparse", "wide", "tiny", "large")
+KINDS = ("moderate", "sparse", "gaps", "wide", "tiny", "large")
 
 # The last of each list is large enough to be cut into many pieces for the host's threads.
 MATRICES = [(1, 1, 1), (2, 1, 7), (3, 2, 5), (17, 33, 19), (9, 24, 50), (34, 5, 4), (130, 70, 99)]
@@ -59,6 +59,7 @@ def hard(dtype, exponent_bits, fraction_bits, shape, kind, seed):
     low, high = {
         "moderate": (bias - 3, bias + 3),
         "sparse": (bias - 2, bias + 2),
+        "gaps": (bias - 2, bias + 2),  # sparse, but finite, so that zeros may be left out
         "wide": (0, top + 1),  # subnormals, infinities and NaNs with payloads among them
         "tiny": (0, bias // 2 + 3),  # products are subnormal, or vanish
         "large": (bias + bias // 2 - 2, top),  # products and sums overflow
@@ -68,10 +69,12 @@ def hard(dtype, exponent_bits, fraction_bits, shape, kind, seed):
     # Short fractions make sums that are halfway between two neighbours.
     short = rng.integers(0, fraction_bits + 1, shape, dtype=np.uint32)
     fraction = np.where(rng.random(shape) < 0.5, fraction >> short << short, fraction)
+    chance = rng.random(shape)
+    if kind in ("sparse", "gaps"):
+        exponent, fraction = (np.where(chance < 0.4, 0, part) for part in (exponent, fraction))
     if kind == "sparse":
-        chance = rng.random(shape)
-        exponent = np.where(chance < 0.4, 0, np.where(chance > 0.97, top, exponent))
-        fraction = np.where((chance < 0.4) | (chance > 0.98), 0, fraction)
+        exponent = np.where(chance > 0.97, top, exponent)
+        fraction = np.where(chance > 0.98, 0, fraction)
     sign = rng.integers(0, 2, shape, dtype=np.uint32)
     bits = ((sign << exponent_bits) | exponent) << fraction_bits | fraction
     unsigned = np.dtype(f"u{np.dtype(dtype).itemsize}")
@@ -323,7 +326,7 @@ IMAGE = {
 def environments(i, *, last, quick):
     """-> the kinds of data and core counts for the i-th shape; in short, three pairs of them."""
     if last:  # a large shape has every kind of value anyway
-        return [("moderate", 8), ("sparse", 1)]
+        return [("moderate", 8), ("gaps", 8), ("sparse", 1)]
     if not quick:
         return itertools.product(KINDS, CORES)
     return [(KINDS[(i + 2 * j) % len(KINDS)], cores) for j, cores in enumerate(CORES)]
