@@ -276,13 +276,15 @@ static inline void compute_listed_tile(const pyodl_contraction *c, int step, int
 
 /* ---- whether to list -------------------------------------------------------------------------- */
 
-/* Whether a quarter of so many floats or more are zeros, by a sample: lists have their price. */
+/* Whether a quarter of so many floats or more are zeros, by samples of neighbours: lists have their
+ * price. */
 static inline int many_zeros(const float *values, int64_t count) {
-    const int64_t stride = count / 1024 | 1;
-    int64_t looked = 0, zeros = 0;
-    for (int64_t i = 0; i < count; i += stride, looked++)
-        zeros += values[i] == 0.0f;
-    return 4 * zeros >= looked;
+    const int64_t samples = count < 1024 ? 1 : 32, size = count < 1024 ? count : 32;
+    int32_t zeros = 0;
+    for (int64_t s = 0; s < samples; s++)
+        for (int64_t i = 0; i < size; i++)
+            zeros += values[s * (count / samples) + i] == 0.0f;
+    return 4 * zeros >= samples * size;
 }
 
 /* Whether there is no infinity or NaN, whose product with a zero is one. */
