@@ -6,13 +6,18 @@ from agreement import agree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import FLOAT16
-from strategies import KINDS, filled, seeds, threads
+from strategies import KINDS, filled, kernels, seeds, threads
 
-from pyodl._kernels import set_parallel_work
+from pyodl._kernels import LANES, set_parallel_work
+from pyodl.arithmetic import ARITHMETICS
+from pyodl.primitives._contraction import lists_terms
 
 arithmetics = st.sampled_from(["fp16-fma", "fp16-muladd"])
 densities = st.sampled_from([0.0, 0.1, 0.4, 0.7])
 kinds = st.sampled_from(KINDS)
+tiles = st.none() | st.tuples(
+    st.integers(1, 100), st.integers(1, 40), st.none() | st.integers(1, 20)
+)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -39,15 +44,31 @@ def test_matmul(arithmetic, n, k, m, kind, other, seed, density, num_threads):
     agree("matmul", a, b, arithmetic=arithmetic, cores=8, num_threads=num_threads)
 
 
+@settings(max_examples=200)
+@given(
+    arithmetics, st.integers(1, 150), st.integers(1, 30), st.integers(1, 40), st.booleans(),
+    kernels, tiles, kinds, kinds, seeds, densities, threads,
+)  # fmt: skip
+def test_matmul_in_any_order_and_tiles(
+    arithmetic, n, k, m, transpose_b, kernel, tile, kind, other, seed, density, num_threads
+):
+    a = sparse((n, k), kind, seed, density)
+    b = filled((m, k) if transpose_b else (k, m), FLOAT16, other, seed + 2)
+    agree("matmul", a, b, transpose_b=transpose_b, kernel=kernel, tile=tile,
+          arithmetic=arithmetic, cores=8, num_threads=num_threads)  # fmt: skip
+
+
 @settings(max_examples=150)
 @given(
     arithmetics, st.sampled_from(["CHW", "HWC"]), st.sampled_from([1, 3, 8, 12, 17, 64]),
     st.sampled_from([1, 7, 8, 16, 31, 33, 64]), st.sampled_from([(1, 0), (3, 1), (2, 0)]),
-    st.integers(1, 2), st.integers(3, 11), kinds, seeds, densities, threads,
+    st.integers(1, 3), st.integers(3, 11), st.none() | st.just((20, 16)), kinds, kinds, seeds,
+    densities, threads,
 )  # fmt: skip
 def test_conv2d(
-    arithmetic, layout, c_in, c_out, kernel, stride, size, kind, seed, density, num_threads
-):
+    arithmetic, layout, c_in, c_out, kernel, stride, size, tile, kind, other, seed, density,
+    num_threads,
+):  # fmt: skip
     taps, padding = kernel
     out = (size + 2 * padding - taps) // stride + 1
 
@@ -57,10 +78,10 @@ def test_conv2d(
     x = sparse(shaped(c_in, size), kind, seed, density)
     dy = sparse(shaped(c_out, out), kind, seed + 3, density)
     w_shape = (c_out, c_in, taps, taps) if layout == "CHW" else (c_out, taps, taps, c_in)
-    w = filled(w_shape, FLOAT16, "normal", seed + 2)
+    w = filled(w_shape, FLOAT16, other, seed + 2)
     common = {
-        "stride": stride, "padding": padding, "layout": layout, "arithmetic": arithmetic,
-        "cores": 8, "num_threads": num_threads,
+        "stride": stride, "padding": padding, "layout": layout, "tile": tile,
+        "arithmetic": arithmetic, "cores": 8, "num_threads": num_threads,
     }  # fmt: skip
     agree("conv2d_forward", x, w, None, **common)
     agree("conv2d_weight_grad", x, dy, (taps, taps), **common)
@@ -88,6 +109,11 @@ def test_pointwise(
     agree("pointwise_input_grad", w, dy, **common)
 
 
+def test_terms_are_listed_where_every_sum_is_rounded():
+    listed = {name for name, arithmetic in ARITHMETICS.items() if lists_terms(arithmetic)}
+    assert listed == (set() if LANES == 16 else {"fp16-fma", "fp16-muladd"})
+
+
 TINY = 2.0**-24
 
 
@@ -104,11 +130,13 @@ def test_a_zero_product_makes_positive_zero_of_a_sum_that_underflowed(columns, z
 
 @pytest.mark.parametrize("arithmetic", ["fp16-fma", "fp16-muladd"])
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
-def test_zero_times_infinity_stays_a_nan(arithmetic, value):
+@pytest.mark.parametrize("k", [0, 7, 11])
+@pytest.mark.parametrize("tile", [None, (9, 8)])
+def test_zero_times_infinity_stays_a_nan(arithmetic, value, k, tile):
     a = np.zeros((9, 12), np.float16)
     a[:, 3] = 1
     b = np.ones((12, 40), np.float16)
-    b[7, 17] = value
-    c = agree("matmul", a, b, arithmetic=arithmetic)
+    b[k, 17] = value
+    c = agree("matmul", a, b, arithmetic=arithmetic, tile=tile)
     assert np.isnan(c[:, 17]).all()
     assert (np.delete(c, 17, axis=1) == 1).all()

@@ -11,9 +11,9 @@ from libc.string cimport memcpy, memset
 from pyodl._kernels._capsule cimport kernel_capsule
 from pyodl._kernels._tile cimport (
     LEFT_OUT, MAX_LANES, MAX_REGISTERS, MAX_ROWS, MULTIPLIED, NEGATIVE_ZERO, NONFINITE,
-    ORDER_SEQUENTIAL, PYODL_LANES, PYODL_SHAPES, SKIPPED_IN_B, Contraction, Plan, Register, Rows,
-    Segment, Tile, all_finite, any_negative_zero, compute_listed_tile, compute_tile,
-    compute_whole_tiles, in_doubt, listed_shape, make_canonical, many_zeros,
+    ORDER_SEQUENTIAL, PYODL_LANES, PYODL_SHAPES, PYODL_STEPS, SKIPPED_IN_B, Contraction, Plan,
+    Register, Rows, Segment, Tile, all_finite, any_negative_zero, compute_listed_tile,
+    compute_tile, compute_whole_tiles, in_doubt, listed_shape, make_canonical, many_zeros,
     may_reach_negative_zero, pyodl_shapes, raise_flag, rounding_begin, rounding_ordinary,
     rounding_restore, shape_of_strip, step_keeps_halves, step_lists_terms, store_rows,
     store_straight, sum_without_padding,
@@ -25,7 +25,13 @@ from pyodl._kernels._types cimport (
 
 
 cdef enum:
-    SHARES = 64  # of the rows where terms are listed: all registers of a row have one owner
+    SHARES = 64  # of the work where terms are listed, which threads divide
+
+
+cdef struct Extent:
+    int64_t first_row
+    int64_t rows
+    int64_t registers
 
 
 cdef inline void skip_padding(
@@ -310,33 +316,48 @@ cdef int32_t run_listed_tile(
     cdef int step = <int>args.sizes[2]
     place_tile(args, tile, a_row, b_column)
     compute_listed_tile(c, step, tile.shape, a_row, b_column, False, values)
-    if any_negative_zero(values, tile.rows * width(tile) * PYODL_LANES):
+    if may_reach_negative_zero(step) and any_negative_zero(
+        values, tile.rows * width(tile) * PYODL_LANES
+    ):
         compute_listed_tile(c, step, tile.shape, a_row, b_column, True, values)
     return finish_tile(args, c, tile, NULL, values)
 
 
-cdef inline int64_t owner(const Arguments *args, int64_t row, int64_t register) noexcept nogil:
+cdef Extent extent_of(const Arguments *args) noexcept nogil:
+    """Return what the tiles cover: registers from 0 on, rows from wherever a plan was cut."""
+    cdef const Tile *tiles = <const Tile *>args.arrays[8]
+    cdef Extent found
+    cdef int64_t stop = 0, t
+    found.first_row = tiles[0].first_row if args.sizes[1] else 0
+    found.registers = 0
+    for t in range(args.sizes[1]):
+        found.first_row = min(found.first_row, tiles[t].first_row)
+        stop = max(stop, tiles[t].first_row + tiles[t].rows)
+        found.registers = max(found.registers, tiles[t].first_register + width(&tiles[t]))
+    found.rows = stop - found.first_row
+    return found
+
+
+cdef inline int64_t owner(const Extent *whole, int64_t row, int64_t register) noexcept nogil:
     """Return which of `SHARES` a block belongs to that begins there.
 
     By its row, so that neighbours have one owner, lest two write the same cache lines; of a few
     rows, whose lines are long, by its register.
     """
-    cdef const Tile *last = <const Tile *>args.arrays[8] + args.sizes[1] - 1
-    cdef int64_t rows = last.first_row + last.rows
-    cdef int64_t registers = last.first_register + width(last)
-    if rows >= SHARES:
-        return row * SHARES // rows
-    return (register * rows + row) * SHARES // (registers * rows)
+    row -= whole.first_row
+    if whole.rows >= SHARES:
+        return row * SHARES // whole.rows
+    return (register * whole.rows + row) * SHARES // (whole.registers * whole.rows)
 
 
 cdef inline bint next_block(
-    const Arguments *args, const Tile *band, int most, int64_t start, int64_t stop, Tile *block
+    const Extent *whole, const Tile *band, int most, int64_t start, int64_t stop, Tile *block
 ) noexcept nogil:
     """Go on to the next rows, ``most`` at most, of a band that shares ``start`` to ``stop`` own."""
     cdef int32_t first = block.first_row + block.rows
     cdef int32_t last = band.first_row + band.rows
     while first < last:
-        if start <= owner(args, first, block.first_register) < stop:
+        if start <= owner(whole, first, block.first_register) < stop:
             block.first_row = first
             block.rows = min(most, last - first)
             return True
@@ -345,8 +366,8 @@ cdef inline bint next_block(
 
 
 cdef int32_t run_band(
-    const Arguments *args, const Contraction *c, const Tile *band, int64_t registers,
-    int64_t start, int64_t stop
+    const Arguments *args, const Contraction *c, const Extent *whole, const Tile *band,
+    int64_t registers, int64_t start, int64_t stop
 ) noexcept nogil:
     """Cut shares of so many registers into tiles of listed terms, and run them."""
     cdef Tile tile
@@ -358,7 +379,7 @@ cdef int32_t run_band(
         tile.shape = listed_shape(registers - column, band.rows)
         tile.first_register += <int32_t>column
         while next_block(
-            args, band, pyodl_shapes[tile.shape].rows, start, stop, &tile
+            whole, band, pyodl_shapes[tile.shape].rows, start, stop, &tile
         ):
             doubt |= run_listed_tile(args, c, &tile)
         column += width(&tile)
@@ -369,6 +390,7 @@ cdef int32_t run_bands(
     const Arguments *args, const Contraction *c, int64_t start, int64_t stop
 ) noexcept nogil:
     """Run shares of all bands, strips of the same rows; by lists where their order allows it."""
+    cdef Extent whole = extent_of(args)
     cdef Tile band, last, strip
     cdef int64_t after, registers, t = 0, tiles = args.sizes[1]
     cdef int32_t doubt = 0
@@ -377,7 +399,7 @@ cdef int32_t run_bands(
         if band.order != ORDER_SEQUENTIAL:
             strip = band
             strip.rows = 0
-            while next_block(args, &band, MAX_ROWS, start, stop, &strip):
+            while next_block(&whole, &band, MAX_ROWS, start, stop, &strip):
                 doubt |= run_strip(args, c, &strip)
             continue
         last = band
@@ -388,7 +410,7 @@ cdef int32_t run_bands(
                 break
             t, last = after, strip
             registers += width(&strip)
-        doubt |= run_band(args, c, &band, registers, start, stop)
+        doubt |= run_band(args, c, &whole, &band, registers, start, stop)
     return doubt
 
 
@@ -428,6 +450,20 @@ cdef void contract_shares(const Arguments *args, int64_t start, int64_t stop) no
     contract_part(args, start, stop, True)
 
 
+cdef bint reads_finite(const Arguments *args) noexcept nogil:
+    """Whether b is finite: all of it, or what the registers read of it where that is far less."""
+    cdef const Register *registers = <const Register *>args.arrays[6]
+    cdef Contraction c = contraction_of(args)
+    cdef int64_t count = extent_of(args).registers, j, k
+    if 2 * c.depth * count * PYODL_LANES >= args.sizes[8]:
+        return all_finite(c.b, args.sizes[8])
+    for k in range(c.depth):
+        for j in range(count):
+            if not all_finite(c.b + registers[j].b_column + c.b_k[k], PYODL_LANES):
+                return False
+    return True
+
+
 cdef inline bint pays_to_list(const Arguments *args) noexcept nogil:
     """Whether to leave out terms whose operand a is zero: no NaN comes of them, and many are."""
     return (
@@ -435,7 +471,7 @@ cdef inline bint pays_to_list(const Arguments *args) noexcept nogil:
         and args.sizes[5] == 0 and args.sizes[6] == 0
         and (args.sizes[4] == MULTIPLIED or args.sizes[4] == LEFT_OUT)
         and many_zeros(<const float *>args.arrays[0], args.sizes[7])
-        and all_finite(<const float *>args.arrays[1], args.sizes[8])
+        and reads_finite(args)
     )
 
 
@@ -447,7 +483,7 @@ cdef void contract(const Arguments *args, int num_threads) noexcept nogil:
     in, about the operand that meets padding; out, for `LEFT_OUT`, about the result; or NULL).
     Sizes: K, tiles, step, lane stride, padding, guarded (nothing runs unless the flag is set, and
     where it is set for a -0 only the tiles that hold one do), resumes (sums start from what the
-    output holds), elements of a, elements of b.
+    output holds), floats of a's buffer, of b's.
     """
     if args.sizes[5] == 0 or has_flag(args, NONFINITE | NEGATIVE_ZERO):
         if pays_to_list(args):
@@ -458,5 +494,5 @@ cdef void contract(const Arguments *args, int num_threads) noexcept nogil:
 
 LANES = PYODL_LANES
 SHAPES = tuple((pyodl_shapes[i].rows, pyodl_shapes[i].registers) for i in range(PYODL_SHAPES))
-LISTS_TERMS = tuple(bool(step_lists_terms(step)) for step in range(7))
+LISTS_TERMS = tuple(bool(step_lists_terms(step)) for step in range(PYODL_STEPS))
 KERNELS = {"contract": kernel_capsule(contract)}

@@ -9,6 +9,7 @@ cdef extern from "include/tile.h" nogil:
     int PYODL_LANES
     int PYODL_UNITS
     int PYODL_SHAPES
+    int PYODL_STEPS
     ctypedef struct Shape "pyodl_shape":
         int rows
         int registers

@@ -29,7 +29,7 @@ class Copy(NamedTuple):
     row: int = 0
 
 
-SLACK = 16  # floats that the widest register may read beyond the last element
+SLACK = 16  # floats that the kernels may read beyond the last element
 _DIMENSIONS = 5
 _LINE = 16  # floats of a cache line
 

@@ -285,7 +285,8 @@ enum pyodl_step {
     STEP_HALF_MULADD = 3,
     STEP_BFLOAT_FMA = 4,
     STEP_HALF_VIA32 = 5,    /* fused in binary32, then rounded: the strided or padded direct */
-    STEP_BFLOAT_VIA32 = 6   /* input gradient, docs/numerics.md, section 5 */
+    STEP_BFLOAT_VIA32 = 6,  /* input gradient, docs/numerics.md, section 5 */
+    PYODL_STEPS
 };
 
 PYODL_INLINE int step_rounds_to_odd(int step) {

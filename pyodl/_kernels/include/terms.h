@@ -11,7 +11,7 @@
 
 #define PYODL_LISTED_TERMS 512 /* of K at a time */
 
-/* Whether terms are listed for a step: where that was timed, which 16 lanes were not. */
+/* Whether terms are listed for a step. Not with 16 lanes: nobody has timed it there. */
 PYODL_INLINE int step_lists_terms(int step) {
     return PYODL_LANES < 16 && (step == STEP_HALF_FMA || step == STEP_HALF_MULADD);
 }
@@ -63,7 +63,7 @@ PYODL_INLINE unsigned any_of_bytes(uint64_t bytes) {
 }
 
 /* Which of eight k count for some row of each list. Looks along k or along rows, as either are
- * neighbours in a. */
+ * neighbours in a; along few rows it reads beyond them, at the end of a into its slack. */
 PYODL_INLINE void mark_terms(int rows, const float *a, const int32_t *a_row, int rows_are,
                              const int32_t *a_k, unsigned marks[2]) {
     const __m256i run = _mm256_add_epi32(_mm256_set1_epi32(a_k[0]),
@@ -281,9 +281,11 @@ static inline void compute_listed_tile(const pyodl_contraction *c, int step, int
 static inline int many_zeros(const float *values, int64_t count) {
     const int64_t samples = count < 1024 ? 1 : 32, size = count < 1024 ? count : 32;
     int32_t zeros = 0;
-    for (int64_t s = 0; s < samples; s++)
+    for (uint64_t s = 0; s < (uint64_t)samples; s++) { /* at no pitch that rows might share */
+        const float *sample = values + s * 2654435761u % (uint64_t)(count - size + 1);
         for (int64_t i = 0; i < size; i++)
-            zeros += values[s * (count / samples) + i] == 0.0f;
+            zeros += sample[i] == 0.0f;
+    }
     return 4 * zeros >= samples * size;
 }
 
