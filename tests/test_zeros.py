@@ -18,6 +18,9 @@ kinds = st.sampled_from(KINDS)
 tiles = st.none() | st.tuples(
     st.integers(1, 100), st.integers(1, 40), st.none() | st.integers(1, 20)
 )
+conv_tiles = st.none() | st.tuples(
+    st.integers(1, 8), st.sampled_from([1, 8, 16, 40]), st.none() | st.integers(9, 40)
+)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -62,8 +65,8 @@ def test_matmul_in_any_order_and_tiles(
 @given(
     arithmetics, st.sampled_from(["CHW", "HWC"]), st.sampled_from([1, 3, 8, 12, 17, 64]),
     st.sampled_from([1, 7, 8, 16, 31, 33, 64]), st.sampled_from([(1, 0), (3, 1), (2, 0)]),
-    st.integers(1, 3), st.integers(3, 11), st.none() | st.just((20, 16)), kinds, kinds, seeds,
-    densities, threads,
+    st.integers(1, 3), st.integers(3, 11), conv_tiles, kinds, kinds, seeds, densities,
+    threads,
 )  # fmt: skip
 def test_conv2d(
     arithmetic, layout, c_in, c_out, kernel, stride, size, tile, kind, other, seed, density,
@@ -91,19 +94,22 @@ def test_conv2d(
 @settings(max_examples=200)
 @given(
     arithmetics, st.sampled_from(["CHW", "HWC"]), st.sampled_from([1, 8, 15, 40, 64]),
-    st.sampled_from([1, 7, 8, 24, 64]), st.integers(1, 9), st.integers(1, 9), kinds, seeds,
-    densities, threads,
+    st.sampled_from([1, 7, 8, 24, 64]), st.integers(1, 9), st.integers(1, 9), conv_tiles, kinds,
+    kinds, seeds, densities, threads,
 )  # fmt: skip
 def test_pointwise(
-    arithmetic, layout, c_in, c_out, height, width, kind, seed, density, num_threads
+    arithmetic, layout, c_in, c_out, height, width, tile, kind, other, seed, density, num_threads
 ):
     def shaped(channels):
         return (channels, height, width) if layout == "CHW" else (height, width, channels)
 
     x = sparse(shaped(c_in), kind, seed, density)
     dy = sparse(shaped(c_out), kind, seed + 3, density)
-    w = filled((c_out, c_in), FLOAT16, "normal", seed + 2)
-    common = {"layout": layout, "arithmetic": arithmetic, "cores": 8, "num_threads": num_threads}
+    w = filled((c_out, c_in), FLOAT16, other, seed + 2)
+    common = {
+        "layout": layout, "tile": tile, "arithmetic": arithmetic, "cores": 8,
+        "num_threads": num_threads,
+    }  # fmt: skip
     agree("pointwise_forward", x, w, **common)
     agree("pointwise_weight_grad", x, dy, **common)
     agree("pointwise_input_grad", w, dy, **common)

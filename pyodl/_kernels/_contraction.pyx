@@ -9,6 +9,9 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.string cimport memcpy, memset
 
 from pyodl._kernels._capsule cimport kernel_capsule
+from pyodl._kernels._strips cimport (
+    SHARES, Extent, beside, extent_of, next_block, take_strip, width,
+)
 from pyodl._kernels._tile cimport (
     LEFT_OUT, MAX_LANES, MAX_REGISTERS, MAX_ROWS, MULTIPLIED, NEGATIVE_ZERO, NONFINITE,
     ORDER_SEQUENTIAL, PYODL_LANES, PYODL_SHAPES, PYODL_STEPS, SKIPPED_IN_B, Contraction, Plan,
@@ -22,16 +25,6 @@ from pyodl._kernels._team cimport over_parts
 from pyodl._kernels._types cimport (
     Arguments, float_bits, is_negative_zero, load_value, storage_format,
 )
-
-
-cdef enum:
-    SHARES = 64  # of the work where terms are listed, which threads divide
-
-
-cdef struct Extent:
-    int64_t first_row
-    int64_t rows
-    int64_t registers
 
 
 cdef inline void skip_padding(
@@ -61,11 +54,6 @@ cdef inline int32_t has_negative_zero(
             if float_bits(values[lane]) == 0x80000000u:
                 return 1
     return 0
-
-
-cdef inline int64_t width(const Tile *tile) noexcept nogil:
-    """Return the registers of a tile."""
-    return pyodl_shapes[tile.shape].registers
 
 
 cdef inline bint has_flag(const Arguments *args, int32_t bits) noexcept nogil:
@@ -223,18 +211,10 @@ cdef int32_t run_tile(
     return finish_tile(args, c, tile, starts if resumes else NULL, values)
 
 
-cdef inline bint below(const Tile *lower, const Tile *upper) noexcept nogil:
-    """Whether two tiles follow one another in the same columns."""
-    return (
-        lower.first_register == upper.first_register and width(lower) == width(upper)
-        and lower.first_row == upper.first_row + upper.rows and lower.order == upper.order
-    )
-
-
 cdef int32_t run_strip(
     const Arguments *args, const Contraction *c, const Tile *strip
 ) noexcept nogil:
-    """Cut a strip into tiles whose sums stay in memory, and run them."""
+    """Cut a strip into tiles anew, and run them."""
     cdef Tile tile = strip[0]
     cdef int64_t stop = strip.first_row + strip.rows
     cdef int32_t doubt = 0
@@ -271,39 +251,18 @@ cdef int32_t run_tiles(
     return doubt
 
 
-cdef int64_t take_strip(
-    const Arguments *args, int64_t start, int64_t stop, Tile *strip
-) noexcept nogil:
-    """Join the tiles from ``start`` on that follow one another; return the first one left."""
-    cdef const Tile *tiles = <const Tile *>args.arrays[8]
-    cdef int64_t t = start + 1
-    strip[0] = tiles[start]
-    while t < stop and below(&tiles[t], strip):
-        strip.rows += tiles[t].rows
-        t += 1
-    return t
-
-
 cdef int32_t run_strips(
     const Arguments *args, const Contraction *c, int64_t start, int64_t stop
 ) noexcept nogil:
     """Run tiles in strips of those that follow one another."""
+    cdef const Tile *tiles = <const Tile *>args.arrays[8]
     cdef Tile strip
     cdef int64_t t = start
     cdef int32_t doubt = 0
     while t < stop:
-        t = take_strip(args, t, stop, &strip)
+        t = take_strip(tiles, t, stop, &strip)
         doubt |= run_strip(args, c, &strip)
     return doubt
-
-
-cdef inline bint beside(const Tile *left, const Tile *right) noexcept nogil:
-    """Whether a strip is the next of the same rows."""
-    return (
-        left.first_row == right.first_row and left.rows == right.rows
-        and left.order == right.order
-        and left.first_register + width(left) == right.first_register
-    )
 
 
 cdef int32_t run_listed_tile(
@@ -321,48 +280,6 @@ cdef int32_t run_listed_tile(
     ):
         compute_listed_tile(c, step, tile.shape, a_row, b_column, True, values)
     return finish_tile(args, c, tile, NULL, values)
-
-
-cdef Extent extent_of(const Arguments *args) noexcept nogil:
-    """Return what the tiles cover: registers from 0 on, rows from wherever a plan was cut."""
-    cdef const Tile *tiles = <const Tile *>args.arrays[8]
-    cdef Extent found
-    cdef int64_t stop = 0, t
-    found.first_row = tiles[0].first_row if args.sizes[1] else 0
-    found.registers = 0
-    for t in range(args.sizes[1]):
-        found.first_row = min(found.first_row, tiles[t].first_row)
-        stop = max(stop, tiles[t].first_row + tiles[t].rows)
-        found.registers = max(found.registers, tiles[t].first_register + width(&tiles[t]))
-    found.rows = stop - found.first_row
-    return found
-
-
-cdef inline int64_t owner(const Extent *whole, int64_t row, int64_t register) noexcept nogil:
-    """Return which of `SHARES` a block belongs to that begins there.
-
-    By its row, so that neighbours have one owner, lest two write the same cache lines; of a few
-    rows, whose lines are long, by its register.
-    """
-    row -= whole.first_row
-    if whole.rows >= SHARES:
-        return row * SHARES // whole.rows
-    return (register * whole.rows + row) * SHARES // (whole.registers * whole.rows)
-
-
-cdef inline bint next_block(
-    const Extent *whole, const Tile *band, int most, int64_t start, int64_t stop, Tile *block
-) noexcept nogil:
-    """Go on to the next rows, ``most`` at most, of a band that shares ``start`` to ``stop`` own."""
-    cdef int32_t first = block.first_row + block.rows
-    cdef int32_t last = band.first_row + band.rows
-    while first < last:
-        if start <= owner(whole, first, block.first_register) < stop:
-            block.first_row = first
-            block.rows = min(most, last - first)
-            return True
-        first += most
-    return False
 
 
 cdef int32_t run_band(
@@ -390,12 +307,13 @@ cdef int32_t run_bands(
     const Arguments *args, const Contraction *c, int64_t start, int64_t stop
 ) noexcept nogil:
     """Run shares of all bands, strips of the same rows; by lists where their order allows it."""
-    cdef Extent whole = extent_of(args)
+    cdef const Tile *tiles = <const Tile *>args.arrays[8]
+    cdef int64_t after, registers, t = 0, count = args.sizes[1]
+    cdef Extent whole = extent_of(tiles, count)
     cdef Tile band, last, strip
-    cdef int64_t after, registers, t = 0, tiles = args.sizes[1]
     cdef int32_t doubt = 0
-    while t < tiles:
-        t = take_strip(args, t, tiles, &band)
+    while t < count:
+        t = take_strip(tiles, t, count, &band)
         if band.order != ORDER_SEQUENTIAL:
             strip = band
             strip.rows = 0
@@ -404,8 +322,8 @@ cdef int32_t run_bands(
             continue
         last = band
         registers = width(&band)
-        while t < tiles:
-            after = take_strip(args, t, tiles, &strip)
+        while t < count:
+            after = take_strip(tiles, t, count, &strip)
             if not beside(&last, &strip):
                 break
             t, last = after, strip
@@ -454,7 +372,7 @@ cdef bint reads_finite(const Arguments *args) noexcept nogil:
     """Whether b is finite: all of it, or what the registers read of it where that is far less."""
     cdef const Register *registers = <const Register *>args.arrays[6]
     cdef Contraction c = contraction_of(args)
-    cdef int64_t count = extent_of(args).registers, j, k
+    cdef int64_t count = extent_of(<const Tile *>args.arrays[8], args.sizes[1]).registers, j, k
     if 2 * c.depth * count * PYODL_LANES >= args.sizes[8]:
         return all_finite(c.b, args.sizes[8])
     for k in range(c.depth):

@@ -93,7 +93,8 @@ PYODL_INLINE void mark_terms(int rows, const float *a, const int32_t *a_row, int
         for (int j = 0; j < 8; j++)
             PYODL_UNROLL
             for (int i = 0; i < rows; i++)
-                marks[list_of_row(rows, i)] |= (unsigned)(a[a_row[i] + (int64_t)a_k[j]] != 0.0f) << j;
+                marks[list_of_row(rows, i)] |=
+                    (unsigned)(a[a_row[i] + (int64_t)a_k[j]] != 0.0f) << j;
     }
 }
 
@@ -169,7 +170,8 @@ static __attribute__((noinline)) void list_for_rows(int rows, const float *a, co
     case 6: list_terms(6, a, a_row, a_k, b_k, count, lists); break;
     case 8: list_terms(8, a, a_row, a_k, b_k, count, lists); break;
     case 9: list_terms(9, a, a_row, a_k, b_k, count, lists); break;
-    default: list_terms(16, a, a_row, a_k, b_k, count, lists);
+    case 16: list_terms(16, a, a_row, a_k, b_k, count, lists); break;
+    default: list_terms(rows, a, a_row, a_k, b_k, count, lists);
     }
 }
 
@@ -228,30 +230,27 @@ PYODL_INLINE void listed_sum(int step, int rows, int registers, const pyodl_cont
         const pyodl_list lists[2], const float *start, float *tile) {                            \
         listed_sum(STEP, ROWS, REGISTERS, c, a_row, b_column, lists, start, tile);               \
     }
-#define PYODL_LISTED_FUNCTIONS(STEP)                                                             \
-    PYODL_LISTED_FUNCTION(STEP, 16, 1)                                                           \
-    PYODL_LISTED_FUNCTION(STEP, 8, 2)                                                            \
-    PYODL_LISTED_FUNCTION(STEP, 9, 2)                                                            \
-    PYODL_LISTED_FUNCTION(STEP, 6, 3)                                                            \
-    PYODL_LISTED_FUNCTION(STEP, 4, 4)                                                            \
-    PYODL_LISTED_FUNCTION(STEP, 3, 4)                                                            \
-    PYODL_LISTED_FUNCTION(STEP, 3, 6)                                                            \
-    PYODL_LISTED_FUNCTION(STEP, 2, 8)
-#define PYODL_LISTED(STEP)                                                                       \
-    {listed_##STEP##_16_1, listed_##STEP##_8_2, listed_##STEP##_9_2, listed_##STEP##_6_3,        \
-     listed_##STEP##_4_4,  listed_##STEP##_3_4, listed_##STEP##_3_6, listed_##STEP##_2_8}
+PYODL_EACH_LISTED_SHAPE(PYODL_LISTED_FUNCTION, STEP_HALF_FMA)
+PYODL_EACH_LISTED_SHAPE(PYODL_LISTED_FUNCTION, STEP_HALF_MULADD)
+#define PYODL_LISTED_NAME(STEP, ROWS, REGISTERS) listed_##STEP##_##ROWS##_##REGISTERS,
 
-PYODL_LISTED_FUNCTIONS(STEP_HALF_FMA)
-PYODL_LISTED_FUNCTIONS(STEP_HALF_MULADD)
+/* What others make room for: make_canonical takes registers in pairs, store_straight some widths. */
+#define PYODL_LISTED_FITS(STEP, ROWS, REGISTERS)                                                 \
+    _Static_assert(ROWS <= 16 && ROWS * REGISTERS <= PYODL_SUMS && ROWS * REGISTERS % 2 == 0 &&  \
+                       REGISTERS <= 8 && (REGISTERS < 5 || REGISTERS % 2 == 0),                  \
+                   "a listed shape that does not fit");
+PYODL_EACH_LISTED_SHAPE(PYODL_LISTED_FITS, )
 
-/* Compute one tile from the terms that count, or from all of them, in the step's rounding mode and in
- * order of k. */
+/* Compute one tile from the terms that count, or from all of them, in the step's rounding mode and
+ * in order of k. */
 static inline void compute_listed_tile(const pyodl_contraction *c, int step, int shape,
                                        const int32_t *a_row, const int32_t *b_column, int all,
                                        float *tile) {
     static void (*const functions[2][PYODL_ALL_SHAPES - PYODL_LISTED_SHAPES])(
         const pyodl_contraction *, const int32_t *, const int32_t *, const pyodl_list *,
-        const float *, float *) = {PYODL_LISTED(STEP_HALF_FMA), PYODL_LISTED(STEP_HALF_MULADD)};
+        const float *, float *) = {
+        {PYODL_EACH_LISTED_SHAPE(PYODL_LISTED_NAME, STEP_HALF_FMA)},
+        {PYODL_EACH_LISTED_SHAPE(PYODL_LISTED_NAME, STEP_HALF_MULADD)}};
     const float zero = 0.0f;
     pyodl_list lists[2];
     for (int64_t k = 0; k < c->depth; k += PYODL_LISTED_TERMS) {
@@ -276,8 +275,8 @@ static inline void compute_listed_tile(const pyodl_contraction *c, int step, int
 
 /* ---- whether to list -------------------------------------------------------------------------- */
 
-/* Whether a quarter of so many floats or more are zeros, by samples of neighbours: lists have their
- * price. */
+/* Whether a quarter of so many floats or more are zeros, padding included, by samples of
+ * neighbours: lists have their price. */
 static inline int many_zeros(const float *values, int64_t count) {
     const int64_t samples = count < 1024 ? 1 : 32, size = count < 1024 ? count : 32;
     int32_t zeros = 0;

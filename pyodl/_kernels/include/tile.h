@@ -29,10 +29,17 @@ typedef struct {
     int registers;
 } pyodl_shape;
 
+/* Low and wide where terms are listed (terms.h): the fewer rows, the fewer terms count. The widest
+ * are last. */
+#define PYODL_EACH_LISTED_SHAPE(X, STEP)                                                         \
+    X(STEP, 16, 1) X(STEP, 8, 2) X(STEP, 9, 2) X(STEP, 6, 3)                                     \
+    X(STEP, 4, 4) X(STEP, 3, 4) X(STEP, 3, 6) X(STEP, 2, 8)
+#define PYODL_LISTED_SHAPE(STEP, ROWS, REGISTERS) {ROWS, REGISTERS},
+
 #define PYODL_SHAPES 4 /* that a plan's tiles have: the first ones */
 #if PYODL_LANES == 8
-#define PYODL_STRIP_SHAPES PYODL_SHAPES /* before those that strips are cut into */
-#define PYODL_LISTED_SHAPES 12          /* before those of tiles with listed terms */
+#define PYODL_STRIP_SHAPES PYODL_SHAPES        /* before those that strips are cut into */
+#define PYODL_LISTED_SHAPES (PYODL_SHAPES + 8) /* before those of tiles with listed terms */
 #else
 #define PYODL_STRIP_SHAPES 0
 #define PYODL_LISTED_SHAPES PYODL_SHAPES
@@ -46,8 +53,7 @@ static const pyodl_shape pyodl_shapes[] = {
     {8, 1}, {16, 1}, {4, 2}, {6, 2}, {8, 2}, {4, 3}, {6, 3}, {8, 3},
 #endif
 #if PYODL_LANES < 16
-    /* Low and wide where terms are listed (terms.h): the fewer rows, the fewer terms count. */
-    {16, 1}, {8, 2}, {9, 2}, {6, 3}, {4, 4}, {3, 4}, {3, 6}, {2, 8},
+    PYODL_EACH_LISTED_SHAPE(PYODL_LISTED_SHAPE, )
 #endif
 };
 #define PYODL_ALL_SHAPES ((int)(sizeof pyodl_shapes / sizeof *pyodl_shapes))
@@ -123,7 +129,8 @@ PYODL_INLINE void tile_sum(int step, int rows, int registers, const pyodl_contra
         lanes_store(tile + n * PYODL_LANES, end_sum(step, &sums, n));
 }
 
-/* The lowest shape for what is left of a strip, or the highest. */
+/* The lowest shape for what is left of a strip, or the highest; where strips have no shapes of
+ * their own, the first. */
 PYODL_INLINE int shape_of_strip(int registers, int64_t rows) {
     int shape = PYODL_STRIP_SHAPES;
     while (pyodl_shapes[shape].registers != registers)
