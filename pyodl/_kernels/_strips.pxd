@@ -1,7 +1,7 @@
 """How tiles belong together: in strips and bands, and in the shares that threads divide.
 
-A strip is tiles of the same columns that follow one another; a band is strips of the same rows, side
-by side. Kernels that cut their own tiles cut them from these.
+A strip is tiles of the same columns that follow one another; a band is strips of the same rows,
+side by side. Kernels that cut their own tiles cut them from these.
 """
 
 from libc.stdint cimport int32_t, int64_t
