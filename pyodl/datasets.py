@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pyodl import _cifar10, _speech_commands
 from pyodl._mfcc import mfcc
+from pyodl.primitives import _check as check
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -319,6 +320,7 @@ def load(spec: str) -> tuple[Dataset, Dataset]:
         "cifar10": cifar10,
         "speech": speech_commands,
     }
+    check.instance("spec", spec, str, "a string")
     kind, _, path = spec.partition(":")
     if spec in packaged:
         return packaged[spec]().split()

@@ -98,8 +98,9 @@ class Network:
         self._input_shape = tuple(
             check.integer(f"input_shape[{i}]", n, 1) for i, n in enumerate(input_shape)
         )
+        check.instance("layers", layers, Iterable, "a list of layers")
         self._nodes = resolve(layers, self._input_shape)
-        self._parameters = self._initial(np.random.default_rng(seed))
+        self._parameters = self._initial(check.generator("seed", seed))
         self._activations = {INPUT: np.zeros(self._input_shape, self._arithmetic.storage.dtype)}
         for node in self._nodes:
             inputs = tuple(self._activations[name] for name in node.inputs)

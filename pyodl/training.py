@@ -63,6 +63,7 @@ def train_step(
         If a shape does not fit, a target is NaN, infinite or no class, a rate is negative, or
         there is no such loss. Nothing is changed then.
     """
+    check.instance("net", net, Network, "a pyodl.Network")
     step = net.latest_step
     if step is not None:
         result = step.take(x, target, loss, lr, weight_decay, num_threads)
@@ -246,6 +247,7 @@ def fit(
         If shapes do not fit, an image or label is not finite or no class, or an argument is out of
         its range.
     """
+    check.instance("net", net, Network, "a pyodl.Network")
     threads = host_threads(num_threads)
     check.integer("epochs", epochs, 1)
     check.integer("batch_size", batch_size, 1)
@@ -255,9 +257,14 @@ def fit(
     _rate("weight_decay", weight_decay, net)
     inputs, targets = _images(net, "images", images), _targets(net, labels, len(images))
     if validation is not None:
+        if not isinstance(validation, tuple | list) or len(validation) != 2:
+            raise TypeError(f"validation must be (images, labels) or None, not {validation!r}")
         validation = _images(net, "validation images", validation[0]), validation[1]
         _targets(net, validation[1], len(validation[0]))
+    check.instance("callbacks", callbacks, Iterable, "a list of functions")
     callbacks = tuple(callbacks)
+    for i, callback in enumerate(callbacks):
+        check.instance(f"callbacks[{i}]", callback, Callable, "a function")
     report = progress if callable(progress) else None
     if report is None and check.flag("progress", progress):
         line = ProgressLine()
@@ -266,6 +273,7 @@ def fit(
     history = History()
     for epoch, order in _orders(len(inputs), epochs, seed, first_image):
         learning_rate = lr(epoch) if callable(lr) else lr
+        _rate("lr", learning_rate, net)
         skipped = len(inputs) - len(order)
         losses: list[float] = []
         start = time.perf_counter()
@@ -310,6 +318,7 @@ def evaluate(
     TypeError, ValueError
         See `fit`.
     """
+    check.instance("net", net, Network, "a pyodl.Network")
     inputs, targets = _images(net, "images", images), _targets(net, labels, len(images))
     right = sum(
         net.predict(x, num_threads=num_threads) == int(np.argmax(target))
@@ -376,7 +385,7 @@ def _orders(
     count: int, epochs: int, seed: int | np.random.Generator, first_image: int
 ) -> Iterator[tuple[int, list[int]]]:
     """Yield each epoch's number and the order of its images, without the first ones."""
-    generator = np.random.default_rng(seed)
+    generator = check.generator("seed", seed)
     for epoch in range(epochs):
         order = generator.permutation(count).tolist()
         skipped = min(max(first_image - epoch * count, 0), count)

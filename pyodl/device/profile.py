@@ -190,6 +190,7 @@ def profile(
     OSError
         If the device's file cannot be read.
     """
+    check.instance("net", net, Network, "a pyodl.Network")
     chosen = get(net.device if device is None else device)
     wanted = arithmetics.get(net.arithmetic if arithmetic is None else arithmetic)
     check.choice("kernel", kernel, ("auto", *MATMUL_KERNELS))

@@ -225,6 +225,7 @@ def tune(
     TypeError, ValueError, OSError
         See `pyodl.profile`.
     """
+    check.instance("net", net, Network, "a pyodl.Network")
     chosen = get(net.device if device is None else device)
     wanted = arithmetics.get(net.arithmetic if arithmetic is None else arithmetic)
     check.flag("any_bits", any_bits)

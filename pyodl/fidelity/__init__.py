@@ -81,6 +81,9 @@ def known_defects(
     """
     name = check.choice("primitive", primitive, primitives.__all__)
     cores = check.integer("cores", cores, 1)
+    check.instance("shapes", shapes, Sequence, "a list of shapes")
+    for i, shape in enumerate(shapes):
+        check.instance(f"shapes[{i}]", shape, Sequence, "a tuple of integers")
     sizes = tuple(
         tuple(check.integer(f"shapes[{i}][{j}]", n, 1) for j, n in enumerate(shape))
         for i, shape in enumerate(shapes)

@@ -6,7 +6,7 @@ are checked here and nowhere below: the kernels trust their callers.
 
 from collections.abc import Collection
 from functools import cache, lru_cache
-from math import copysign, isfinite
+from math import copysign, inf, isfinite
 from typing import Any
 
 import numpy as np
@@ -131,6 +131,33 @@ def integer(name: str, value: Any, minimum: int) -> int:
     return int(value)
 
 
+def instance(name: str, value: Any, kind: Any, wanted: str) -> None:
+    """Raise TypeError if ``value`` is not of a kind, which the message calls ``wanted``."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be {wanted}, not {type(value).__name__}")
+
+
+def generator(name: str, seed: Any) -> np.random.Generator:
+    """Return the random generator of a seed, or the seed if it is one.
+
+    Raises
+    ------
+    TypeError
+        If it is no integer, generator or None.
+    ValueError
+        If it is negative.
+    """
+    if seed is not None and not isinstance(seed, np.random.Generator):
+        if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+            raise TypeError(
+                f"{name} must be an integer, a numpy.random.Generator or None, "
+                f"not {type(seed).__name__}"
+            )
+        if seed < 0:
+            raise ValueError(f"{name} is {seed}; it must be at least 0")
+    return np.random.default_rng(seed)
+
+
 def pair(name: str, value: Any, minimum: int) -> tuple[int, int]:
     """Return (h, w) from one integer for both or from a pair of integers.
 
@@ -222,7 +249,10 @@ def scalar(name: str, value: Any, arithmetic: Arithmetic, finite: bool = True) -
     # A bfloat16 scalar is none of these, but has its format's dtype.
     if not real and (getattr(value, "dtype", None) != arithmetic.storage.dtype or np.ndim(value)):
         raise TypeError(f"{name} must be a real number, not {type(value).__name__}")
-    wide = float(value)
+    try:
+        wide = float(value)
+    except OverflowError:  # an int beyond binary64
+        wide = inf if value > 0 else -inf
     number = _rounded(wide, copysign(1.0, wide), arithmetic.storage.name)
     if finite and not isfinite(number):
         raise ValueError(f"{name} is {value}; it must be finite in {arithmetic.storage.name}")
