@@ -28,6 +28,7 @@ FLAGS = [
 LEVELS = {
     "x86_64_v3": ["-mavx2", "-mfma", "-mf16c", "-mbmi", "-mbmi2", "-mlzcnt", "-mmovbe"],
     "x86_64_v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
+    "avx512_fp16": ["-march=x86-64-v4", "-mavx512fp16", "-mprefer-vector-width=512"],
 }
 
 
@@ -63,7 +64,7 @@ def extensions() -> list[Extension]:
         extension.depends = headers
     if platform.machine().lower() in ("x86_64", "amd64"):
         for level in os.environ.get("PYODL_LEVELS", " ".join(LEVELS)).split():
-            built += [
+            built += [  # BuildKernels leaves out what the compiler does not know
                 Extension(
                     f"pyodl._kernels.{level}.{extension.name.rpartition('.')[2]}",
                     extension.sources,
@@ -99,6 +100,10 @@ class BuildKernels(build_ext):
                 extension.extra_link_args.append("-fopenmp")
         else:
             self.warn("no OpenMP: pyodl will run on one thread")
+        for level, flags in LEVELS.items():
+            if not compiles(self.compiler.compiler, "int main(void) { return 0; }\n", flags):
+                self.warn(f"the compiler has no {' '.join(flags)}: no kernels for {level}")
+                self.extensions = [e for e in self.extensions if f".{level}." not in e.name]
         self.parallel = self.parallel or os.cpu_count()
         super().build_extensions()
 

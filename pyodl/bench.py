@@ -130,7 +130,7 @@ class Row:
     seconds : float
         Median.
     parts : dict
-        The same by kind of operation, such as {"widen": seconds}.
+        The same by kind of operation, such as {"stage": seconds}.
     """
 
     layer: str
@@ -284,7 +284,7 @@ def _backward_steps(names: Sequence[str]) -> list[str]:
     for name in reversed(names):
         if "weight gradient" in name or "bias" in name:
             following = "weight_grad"
-        elif "widen" not in name and "nonfinite" not in name:
+        elif "stage" not in name and "nonfinite" not in name:
             following = "input_grad" if ": " in name else "forward"  # the loss has no layer
         steps.append(following)
     return steps[::-1]

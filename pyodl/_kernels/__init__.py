@@ -15,7 +15,7 @@ single steps, ``lanes.h`` the same steps on vector registers.
 
 The kernel modules are built from the same sources for several x86-64 levels. The best one that the
 processor runs is chosen once, here; ``PYODL_ISA`` overrides it (``baseline``, ``x86_64_v3``,
-``x86_64_v4``). All of them write the same bits. ``_operation`` has no loops and is built once.
+``x86_64_v4``, ``avx512_fp16``). All of them write the same bits. ``_operation`` has no loops and is built once.
 """
 
 import importlib
@@ -47,6 +47,8 @@ __all__ = [
     "ISA",
     "KERNELS",
     "LANES",
+    "LISTS_TERMS",
+    "OPERANDS",
     "PEAK_MACS",
     "SHAPES",
     "Operation",
@@ -59,7 +61,7 @@ __all__ = [
     "set_parallel_work",
 ]
 
-_LEVELS = {"x86_64_v4": 4, "x86_64_v3": 3, "baseline": 0}  # best first
+_LEVELS = {"avx512_fp16": 5, "x86_64_v4": 4, "x86_64_v3": 3, "baseline": 0}  # best first
 
 
 def _modules(isa: str) -> list[str]:
@@ -90,8 +92,10 @@ _LOADED = {name.rpartition(".")[2]: importlib.import_module(name) for name in _m
 KERNELS: dict[str, Any] = {}
 for _module in _LOADED.values():
     KERNELS |= _module.KERNELS
-LANES: int = _LOADED["_contraction"].LANES  # outputs in one register
-LISTS_TERMS: tuple[bool, ...] = _LOADED["_contraction"].LISTS_TERMS  # by step
+# By step: outputs in one register, what operands are staged as, whether zeros are left out.
+LANES: tuple[int, ...] = _LOADED["_contraction"].LANES
+OPERANDS: tuple[str, ...] = _LOADED["_contraction"].OPERANDS
+LISTS_TERMS: tuple[bool, ...] = _LOADED["_contraction"].LISTS_TERMS
 SHAPES: tuple[tuple[int, int], ...] = _LOADED["_contraction"].SHAPES  # of tiles: rows, registers
 PEAK_MACS: int = _LOADED["_peak"].PEAK_MACS  # multiply-adds of one round of "fma_peak"
 

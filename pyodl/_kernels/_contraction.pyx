@@ -1,7 +1,7 @@
 """Contractions: every matmul, convolution and linear layer, in every reduction order.
 
 ``out[row, column] = sum over k of a[a_row[row] + a_k[k]] * b[column's offset + b_k[k]]`` over
-operands widened to binary32. What differs between primitives is in the offsets alone, which Python
+operands as the step takes them: widened to binary32, or halves. What differs between primitives is in the offsets alone, which Python
 lays out once (``pyodl.primitives._contraction``).
 """
 
@@ -18,8 +18,8 @@ from pyodl._kernels._tile cimport (
     Register, Rows, Segment, Tile, all_finite, any_negative_zero, compute_listed_tile,
     compute_tile, compute_whole_tiles, in_doubt, listed_shape, make_canonical, many_zeros,
     may_reach_negative_zero, pyodl_shapes, raise_flag, rounding_begin, rounding_ordinary,
-    rounding_restore, shape_of_strip, step_keeps_halves, step_lists_terms, store_rows,
-    store_straight, sum_without_padding,
+    rounding_restore, shape_of_strip, step_is_native, step_keeps_halves, step_lanes,
+    step_lists_terms, store_rows, store_straight, sum_without_padding,
 )
 from pyodl._kernels._team cimport over_parts
 from pyodl._kernels._types cimport (
@@ -84,7 +84,7 @@ cdef int32_t look_again(
     cdef float *result
     for i in range(tile.rows):
         for j in range(width(tile)):
-            at = (i * width(tile) + j) * PYODL_LANES
+            at = (i * width(tile) + j) * step_lanes(step)
             result = values + at
             segments = <const Segment *>args.arrays[7] + registers[j].first_segment
             if padding == LEFT_OUT:
@@ -98,28 +98,34 @@ cdef int32_t look_again(
 
 
 cdef void store_tile(const Arguments *args, const Tile *tile, float *values) noexcept nogil:
-    """Round a tile to the storage format and store it, as a whole or register by register."""
+    """Round a tile to the storage format and store it, as a whole or register by register.
+
+    To be stored as a whole, a register of twice as many lanes is two.
+    """
     cdef const Register *registers = <const Register *>args.arrays[6] + tile.first_register
     cdef const Segment *runs
     cdef int format = storage_format(args.arithmetic)
     cdef int32_t columns[MAX_REGISTERS]
     cdef bint straight = args.sizes[3] == 1
     cdef Rows rows
-    cdef int64_t j
-    rows.row_size = width(tile) * PYODL_LANES
+    cdef int64_t j, part
+    cdef int count = 0
+    rows.lanes = step_lanes(<int>args.sizes[2])
+    rows.row_size = width(tile) * rows.lanes
     rows.out_rows = <const int32_t *>args.arrays[5] + tile.first_row
     rows.rows = tile.rows
     make_canonical(values, pyodl_shapes[tile.shape].rows * rows.row_size)
     for j in range(width(tile)):
         runs = <const Segment *>args.arrays[7] + registers[j].first_segment
-        straight = straight and registers[j].segments == 1 and runs.count == PYODL_LANES
-        columns[j] = runs.out
+        straight = straight and registers[j].segments == 1 and runs.count == rows.lanes
+        for part in range(rows.lanes // PYODL_LANES):
+            columns[count] = runs.out + <int32_t>part * PYODL_LANES
+            count += 1
     if straight:
-        store_straight(format, args.arrays[10], values, rows.out_rows, tile.rows, columns,
-                       <int>width(tile))
+        store_straight(format, args.arrays[10], values, rows.out_rows, tile.rows, columns, count)
         return
     for j in range(width(tile)):
-        rows.values = values + j * PYODL_LANES
+        rows.values = values + j * rows.lanes
         rows.runs = <const Segment *>args.arrays[7] + registers[j].first_segment
         rows.run_count = registers[j].segments
         store_rows(format, args.arrays[10], args.sizes[3], &rows)
@@ -134,14 +140,14 @@ cdef void load_starts(const Arguments *args, const Tile *tile, float *starts) no
     cdef const Register *registers = <const Register *>args.arrays[6] + tile.first_register
     cdef const Segment *segments
     cdef int format = storage_format(args.arithmetic)
-    cdef int64_t i, j, s, lane
+    cdef int64_t i, j, s, lane, size = step_lanes(<int>args.sizes[2])
     cdef unsigned mode = rounding_ordinary()
     for i in range(tile.rows):
         for j in range(width(tile)):
             segments = <const Segment *>args.arrays[7] + registers[j].first_segment
             for s in range(registers[j].segments):
                 for lane in range(segments[s].count):
-                    starts[(i * width(tile) + j) * PYODL_LANES + segments[s].lane + lane] = (
+                    starts[(i * width(tile) + j) * size + segments[s].lane + lane] = (
                         load_value(format, args.arrays[10],
                                    out_rows[i] + segments[s].out + lane * args.sizes[3]))
     rounding_restore(mode)
@@ -276,7 +282,7 @@ cdef int32_t run_listed_tile(
     place_tile(args, tile, a_row, b_column)
     compute_listed_tile(c, step, tile.shape, a_row, b_column, False, values)
     if may_reach_negative_zero(step) and any_negative_zero(
-        values, tile.rows * width(tile) * PYODL_LANES
+        values, tile.rows * width(tile) * step_lanes(step)
     ):
         compute_listed_tile(c, step, tile.shape, a_row, b_column, True, values)
     return finish_tile(args, c, tile, NULL, values)
@@ -334,8 +340,8 @@ cdef int32_t run_bands(
 
 cdef inline Contraction contraction_of(const Arguments *args) noexcept nogil:
     cdef Contraction c
-    c.a = <const float *>args.arrays[0]
-    c.b = <const float *>args.arrays[1]
+    c.a = args.arrays[0]
+    c.b = args.arrays[1]
     c.a_k = <const int32_t *>args.arrays[3]
     c.b_k = <const int32_t *>args.arrays[4]
     c.depth = args.sizes[0]
@@ -374,10 +380,12 @@ cdef bint reads_finite(const Arguments *args) noexcept nogil:
     cdef Contraction c = contraction_of(args)
     cdef int64_t count = extent_of(<const Tile *>args.arrays[8], args.sizes[1]).registers, j, k
     if 2 * c.depth * count * PYODL_LANES >= args.sizes[8]:
-        return all_finite(c.b, args.sizes[8])
+        return all_finite(<const float *>c.b, args.sizes[8])
     for k in range(c.depth):
         for j in range(count):
-            if not all_finite(c.b + registers[j].b_column + c.b_k[k], PYODL_LANES):
+            if not all_finite(
+                <const float *>c.b + registers[j].b_column + c.b_k[k], PYODL_LANES
+            ):
                 return False
     return True
 
@@ -396,12 +404,12 @@ cdef inline bint pays_to_list(const Arguments *args) noexcept nogil:
 cdef void contract(const Arguments *args, int num_threads) noexcept nogil:
     """Run a contraction, tile by tile.
 
-    Arrays: a, b (float); a_row, a_k, b_k, out_row (int32); registers, segments, tiles (int32
+    Arrays: a, b (float, or halves for the steps of `OPERANDS` that say so); a_row, a_k, b_k, out_row (int32); registers, segments, tiles (int32
     records); real (uint8, of the padded operand, or NULL); out (storage); flag (int32 of `Doubt`:
     in, about the operand that meets padding; out, for `LEFT_OUT`, about the result; or NULL).
     Sizes: K, tiles, step, lane stride, padding, guarded (nothing runs unless the flag is set, and
     where it is set for a -0 only the tiles that hold one do), resumes (sums start from what the
-    output holds), floats of a's buffer, of b's.
+    output holds), elements of a's buffer, of b's.
     """
     if args.sizes[5] == 0 or has_flag(args, NONFINITE | NEGATIVE_ZERO):
         if pays_to_list(args):
@@ -410,7 +418,9 @@ cdef void contract(const Arguments *args, int num_threads) noexcept nogil:
             over_parts(args, num_threads, args.sizes[1], num_threads, contract_tiles)
 
 
-LANES = PYODL_LANES
+# By step: outputs in one register, the format of operands, whether zeros are left out.
+LANES = tuple(step_lanes(step) for step in range(PYODL_STEPS))
+OPERANDS = tuple("float16" if step_is_native(step) else "float32" for step in range(PYODL_STEPS))
 SHAPES = tuple((pyodl_shapes[i].rows, pyodl_shapes[i].registers) for i in range(PYODL_SHAPES))
 LISTS_TERMS = tuple(bool(step_lists_terms(step)) for step in range(PYODL_STEPS))
 KERNELS = {"contract": kernel_capsule(contract)}

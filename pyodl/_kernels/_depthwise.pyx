@@ -8,9 +8,9 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 
 from pyodl._kernels._capsule cimport kernel_capsule
 from pyodl._kernels._tile cimport (
-    MAX_LANES, MAX_UNITS, NONFINITE, PYODL_LANES, Contraction, Rows, Segment, Unit, compute_units,
-    make_canonical, may_reach_negative_zero, rounding_begin, rounding_restore, store_rows,
-    units_together,
+    MAX_LANES, MAX_UNITS, NONFINITE, Contraction, Rows, Segment, Unit, compute_units,
+    make_canonical, may_reach_negative_zero, rounding_begin, rounding_restore, step_lanes,
+    store_rows, units_together,
 )
 from pyodl._kernels._team cimport over_parts
 from pyodl._kernels._types cimport Arguments, storage_format
@@ -35,6 +35,7 @@ cdef void run_units(
 ) noexcept nogil:
     """Compute and store up to `PYODL_UNITS` units of the same channels."""
     cdef float values[MAX_UNITS * MAX_LANES]
+    cdef int lanes = step_lanes(<int>args.sizes[2])
     cdef int32_t out[MAX_UNITS]
     cdef Segment run
     cdef Rows rows
@@ -43,15 +44,15 @@ cdef void run_units(
     if skips_padding(args) and any_padded(units, count):
         real = <const uint8_t *>args.arrays[5]
     compute_units(c, <int>args.sizes[2], units, count, real, values)
-    make_canonical(values, 8 * PYODL_LANES)
+    make_canonical(values, 8 * lanes)
     if count > 8:
-        make_canonical(values + 7 * PYODL_LANES, 2 * PYODL_LANES)
+        make_canonical(values + 7 * lanes, 2 * lanes)
     for u in range(count):
         out[u] = units[u].out
     run.lane = run.out = 0
     run.count = units[0].lanes
     rows.values = values
-    rows.row_size = PYODL_LANES
+    rows.lanes = rows.row_size = lanes
     rows.out_rows = out
     rows.rows = count
     rows.runs = &run
@@ -64,8 +65,8 @@ cdef void contract_units(const Arguments *args, int64_t start, int64_t stop) noe
     cdef const Unit *units = <const Unit *>args.arrays[4]
     cdef int64_t count, first = start
     cdef unsigned mode
-    c.a = <const float *>args.arrays[0]
-    c.b = <const float *>args.arrays[1]
+    c.a = args.arrays[0]
+    c.b = args.arrays[1]
     c.a_k = <const int32_t *>args.arrays[2]
     c.b_k = <const int32_t *>args.arrays[3]
     c.depth = args.sizes[0]
@@ -80,7 +81,7 @@ cdef void contract_units(const Arguments *args, int64_t start, int64_t stop) noe
 cdef void contract_lanes(const Arguments *args, int num_threads) noexcept nogil:
     """Contract lane by lane; padding of b is skipped where multiplying it could tell.
 
-    Arrays: a, b (float); a_k, b_k (int32); units (int32 records); real (uint8, of b, or NULL); out
+    Arrays: a, b (float or halves, as for `contract`); a_k, b_k (int32); units (int32 records); real (uint8, of b, or NULL); out
     (storage); flag (int32: whether a has infinities or NaNs, or NULL). Sizes: K, units, step, lane
     stride.
     """

@@ -1,4 +1,4 @@
-"""Data movement: strided copies that keep bits, and the same copies widened to binary32.
+"""Data movement: strided copies that keep bits, and those that stage operands.
 
 im2row, im2col, padding, transposes and layout changes are one strided copy each; so is what a
 contraction reads. Offsets and strides count elements and may be negative (a flip).
@@ -12,15 +12,17 @@ from pyodl._kernels._team cimport over_cores
 from pyodl._kernels._types cimport Arguments, storage_format
 
 
-cdef extern from "include/widen.h" nogil:
+cdef extern from "include/stage.h" nogil:
+    int STAGE_HALVES
+    void *staged_at(int, void *, int64_t) noexcept
     int32_t has_nonfinite(int, const void *, int64_t) noexcept
-    void widen_row(int, const void *, int64_t, int64_t, float *, int64_t, int64_t) noexcept
-    void widen_plane(
-        int, const void *, int64_t, int64_t, float *, int64_t, int64_t, int64_t) noexcept
+    void stage_row(int, const void *, int64_t, int64_t, void *, int64_t, int64_t) noexcept
+    void stage_plane(
+        int, const void *, int64_t, int64_t, void *, int64_t, int64_t, int64_t) noexcept
     void deal_plane(
-        int, const void *, int64_t, int64_t, float *, float *, int64_t, int64_t, int64_t) noexcept
-    void widen_transposed(
-        int, const void *, int64_t, int64_t, float *, int64_t, int64_t, int64_t, int64_t, int64_t,
+        int, const void *, int64_t, int64_t, void *, void *, int64_t, int64_t, int64_t) noexcept
+    void stage_transposed(
+        int, const void *, int64_t, int64_t, void *, int64_t, int64_t, int64_t, int64_t, int64_t,
         int64_t) noexcept
 
 
@@ -92,24 +94,29 @@ cdef inline void next_rows(Place *place, const Walk *w, int64_t count) noexcept 
         place.index[d - 1] += 1
 
 
-cdef inline void widen_part(
+cdef inline int staging_of(const Arguments *args) noexcept nogil:
+    """Return whether stored values are widened, from which format, or kept as halves."""
+    return STAGE_HALVES if args.sizes[17] == 2 else storage_format(args.arithmetic)
+
+
+cdef inline void stage_part(
     const Arguments *args, const Walk *w, const Place *place, int64_t rows
 ) noexcept nogil:
-    """Widen rows of one plane."""
-    cdef int format = storage_format(args.arithmetic)
-    cdef float *target = <float *>args.arrays[1] + place.target
-    cdef float *odd = target + args.sizes[18] if args.sizes[18] else NULL
+    """Stage rows of one plane."""
+    cdef int staging = staging_of(args)
+    cdef void *target = staged_at(staging, args.arrays[1], place.target)
+    cdef void *odd = staged_at(staging, target, args.sizes[18]) if args.sizes[18] else NULL
     cdef int64_t row
     if args.sizes[19]:
-        deal_plane(format, args.arrays[0], place.source, w.source[3], target, odd, w.target[3],
+        deal_plane(staging, args.arrays[0], place.source, w.source[3], target, odd, w.target[3],
                    rows, args.sizes[19])
     elif w.source[4] == 1 and w.target[4] == 1:
-        widen_plane(format, args.arrays[0], place.source, w.source[3], target, w.target[3], rows,
+        stage_plane(staging, args.arrays[0], place.source, w.source[3], target, w.target[3], rows,
                     w.size[4])
     else:
         for row in range(rows):
-            widen_row(format, args.arrays[0], place.source + row * w.source[3], w.source[4],
-                      target + row * w.target[3], w.target[4], w.size[4])
+            stage_row(staging, args.arrays[0], place.source + row * w.source[3], w.source[4],
+                      staged_at(staging, target, row * w.target[3]), w.target[4], w.size[4])
 
 
 cdef inline void copy_part(
@@ -128,7 +135,7 @@ cdef inline void copy_part(
 
 
 cdef inline void walk_rows(
-    const Arguments *args, bint widens, int64_t start, int64_t stop
+    const Arguments *args, bint stages, int64_t start, int64_t stop
 ) noexcept nogil:
     """Do rows ``start`` to ``stop`` of those that the outer four dimensions count."""
     cdef Walk w = walk_of(args)
@@ -136,8 +143,8 @@ cdef inline void walk_rows(
     cdef int64_t rows
     while start < stop:
         rows = min(stop - start, w.size[3] - place.index[3])
-        if widens:
-            widen_part(args, &w, &place, rows)
+        if stages:
+            stage_part(args, &w, &place, rows)
         else:
             copy_part(args, &w, &place, rows)
         next_rows(&place, &w, rows)
@@ -148,23 +155,24 @@ cdef void copy_rows(const Arguments *args, int64_t start, int64_t stop) noexcept
     walk_rows(args, False, start, stop)
 
 
-cdef void widen_rows(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
+cdef void stage_rows(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
     walk_rows(args, True, start, stop)
 
 
 cdef void transpose_rows(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
-    """Widen rows ``start`` to ``stop`` of every matrix, transposed.
+    """Stage rows ``start`` to ``stop`` of every matrix, transposed.
 
     Rows are dimensions 2 and 3, one run of neighbours in the source; columns are dimension 4.
     """
     cdef Walk w = walk_of(args)
     cdef Place place
+    cdef int staging = staging_of(args)
     cdef int64_t matrix, rows = w.size[2] * w.size[3]
     for matrix in range(w.size[0] * w.size[1]):
         place = place_of(args, &w, matrix * rows)
-        widen_transposed(storage_format(args.arithmetic), args.arrays[0], place.source,
-                         w.source[4], <float *>args.arrays[1] + place.target, w.size[3],
-                         w.target[3], w.target[2], start, stop, w.size[4])
+        stage_transposed(staging, args.arrays[0], place.source, w.source[4],
+                         staged_at(staging, args.arrays[1], place.target), w.size[3], w.target[3],
+                         w.target[2], start, stop, w.size[4])
 
 
 cdef inline int64_t rows_of(const Walk *w) noexcept nogil:
@@ -178,8 +186,9 @@ cdef void copy(const Arguments *args, int num_threads) noexcept nogil:
     over_cores(args, rows_of(&w), num_threads, copy_rows)
 
 
-cdef void widen(const Arguments *args, int num_threads) noexcept nogil:
-    """Widen stored values to floats, exactly.
+cdef void stage(const Arguments *args, int num_threads) noexcept nogil:
+    """Copy stored values to operands: floats, exactly, or the same halves, by the bytes of a target's
+    element.
 
     Arrays and sizes: as for `copy`; a third array is a guard: one int32, and nothing is done where
     it is zero. Two more sizes deal rows out: how far elements with odd numbers go from those with
@@ -192,7 +201,7 @@ cdef void widen(const Arguments *args, int num_threads) noexcept nogil:
     if one_run and w.target[4] == 1 and w.source[4] != 1 and args.sizes[19] == 0:
         over_cores(args, w.size[2] * w.size[3], num_threads, transpose_rows)
     else:
-        over_cores(args, rows_of(&w), num_threads, widen_rows)
+        over_cores(args, rows_of(&w), num_threads, stage_rows)
 
 
 cdef void clear(const Arguments *args, int num_threads) noexcept nogil:
@@ -208,7 +217,7 @@ cdef void find_nonfinite(const Arguments *args, int num_threads) noexcept nogil:
 
 KERNELS = {
     "copy": kernel_capsule(copy),
-    "widen": kernel_capsule(widen),
+    "stage": kernel_capsule(stage),
     "clear": kernel_capsule(clear),
     "find_nonfinite": kernel_capsule(find_nonfinite),
 }

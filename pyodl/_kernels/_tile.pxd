@@ -18,15 +18,17 @@ cdef extern from "include/tile.h" nogil:
     int STEP_HALF_MULADD
     int ORDER_SEQUENTIAL
     ctypedef struct Contraction "pyodl_contraction":
-        const float *a
+        const void *a
         const int32_t *a_k
-        const float *b
+        const void *b
         const int32_t *b_k
         int64_t depth
     unsigned rounding_begin(int) noexcept
     unsigned rounding_ordinary() noexcept
     void rounding_restore(unsigned) noexcept
     bint step_keeps_halves(int) noexcept
+    bint step_is_native(int) noexcept
+    int step_lanes(int) noexcept
     int shape_of_strip(int, int64_t) noexcept
     void raise_flag(int32_t *, int32_t) noexcept
     void compute_tile(
@@ -51,6 +53,7 @@ cdef extern from "include/store.h" nogil:
         int32_t out
     ctypedef struct Rows "pyodl_rows":
         const float *values
+        int64_t lanes
         int64_t row_size
         const int32_t *out_rows
         int64_t rows
@@ -101,7 +104,7 @@ cdef extern from "include/terms.h" nogil:
 cdef enum:
     MAX_ROWS = 16
     MAX_REGISTERS = 8
-    MAX_LANES = 16
+    MAX_LANES = 32
     MAX_UNITS = 9
 
 # What a contraction skips, and what it has to look at again because of it.

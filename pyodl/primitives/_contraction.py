@@ -15,20 +15,18 @@ import numpy as np
 from numpy import ndarray
 from numpy.typing import ArrayLike
 
-from pyodl._kernels import LANES, LISTS_TERMS, SHAPES, Operation, bind
-from pyodl.arithmetic import ARITHMETICS, Arithmetic
+from pyodl._kernels import SHAPES, Operation, bind
+from pyodl.arithmetic import Arithmetic
 from pyodl.primitives._orders import Order, Region
+from pyodl.primitives._steps import Step, step_of
 
 __all__ = [
     "Offsets",
     "Padding",
     "Plan",
-    "Step",
     "bind_contraction",
     "kernel_table",
-    "lists_terms",
     "plan",
-    "step_of",
 ]
 
 
@@ -48,51 +46,6 @@ class Finish(IntEnum):
     STRAIGHT = 1
     TRANSPOSED = 2
     SCATTERED = 3
-
-
-class Step(IntEnum):
-    """One accumulation; the numbers are ``enum pyodl_step``'s."""
-
-    EXACT_PRODUCT = 0
-    FMA32 = 1
-    HALF_FMA = 2
-    HALF_MULADD = 3
-    BFLOAT_FMA = 4
-    HALF_VIA32 = 5
-    BFLOAT_VIA32 = 6
-
-
-_STEPS = dict(
-    zip(
-        ARITHMETICS,
-        (
-            Step.EXACT_PRODUCT,
-            Step.HALF_FMA,
-            Step.HALF_MULADD,
-            Step.FMA32,
-            Step.BFLOAT_FMA,
-            Step.FMA32,
-        ),
-        strict=True,
-    )
-)
-_VIA32 = {"float16": Step.HALF_VIA32, "bfloat16": Step.BFLOAT_VIA32}
-
-
-def step_of(arithmetic: Arithmetic, *, via32: bool = False) -> Step:
-    """Return the step of an arithmetic; ``via32`` where the firmware goes through a float.
-
-    That detour is only taken with a 16-bit accumulator (docs/numerics.md, section 5, direct
-    convolution).
-    """
-    if via32 and arithmetic.accumulator.name in _VIA32:
-        return _VIA32[arithmetic.accumulator.name]
-    return _STEPS[arithmetic.name]
-
-
-def lists_terms(arithmetic: Arithmetic) -> bool:
-    """Whether contractions leave out the zeros of a: where a step costs many instructions."""
-    return LISTS_TERMS[step_of(arithmetic)]
 
 
 @dataclass(frozen=True)
@@ -126,11 +79,12 @@ class Plan:
     tables: tuple[ndarray, ...]  # a_row, a_k, b_k, out_row, registers, segments, tiles
     depth: int
     macs: int
+    lanes: int  # outputs in one register
     resumes: bool = False  # sums begin from what the output holds
 
 
 def _registers(
-    offsets: Offsets, columns: tuple[int, int]
+    offsets: Offsets, columns: tuple[int, int], lanes: int
 ) -> tuple[list[list[int]], list[list[int]]]:
     """Cover columns with registers and these with segments (lane, count, out).
 
@@ -148,14 +102,14 @@ def _registers(
     first = run = 0
     while first < stop - start:
         base, first_segment = int(b[first]), len(segments)
-        last = int(np.searchsorted(b, base + LANES))
+        last = int(np.searchsorted(b, base + lanes))
         while first < last:
             while runs[run + 1] <= first:
                 run += 1
             end = min(int(runs[run + 1]), last)
             segments.append([int(b[first]) - base, end - first, int(out[first])])
             first = end
-        padded = _meets_padding(offsets, base)
+        padded = _meets_padding(offsets, base, lanes)
         out_column = segments[first_segment][2]
         count = len(segments) - first_segment
         registers.append([base, out_column, first_segment, count, padded])
@@ -167,9 +121,10 @@ def _finishes(
     registers: Sequence[Sequence[int]],
     segments: Sequence[Sequence[int]],
     tiles: Sequence[Sequence[int]],
+    lanes: int,
 ) -> list[Finish]:
     """Return how each tile (row, rows, register, shape, order) may be stored."""
-    whole = [count == 1 and segments[first][1] == LANES for _, _, first, count, _ in registers]
+    whole = [count == 1 and segments[first][1] == lanes for _, _, first, count, _ in registers]
     gaps = np.concatenate([[0], np.cumsum(np.diff(offsets.out_row) != 1)])
 
     def finish(row: int, rows: int, register: int, shape: int, order: int) -> Finish:
@@ -184,13 +139,13 @@ def _finishes(
     return [finish(*tile) for tile in tiles]
 
 
-def _meets_padding(offsets: Offsets, base: int) -> int:
+def _meets_padding(offsets: Offsets, base: int, lanes: int) -> int:
     if offsets.real is None:
         return 0
     if offsets.padding is not Padding.SKIPPED_IN_B:
         return 1
-    lanes = offsets.b_k[:, None] + base + np.arange(LANES)
-    return int(not offsets.real[lanes].all())
+    met = offsets.b_k[:, None] + base + np.arange(lanes)
+    return int(not offsets.real[met].all())
 
 
 _EFFORT = (1.6, 1.05, 1.0, 1.1)  # measured time of an accumulation in tiles of each of SHAPES
@@ -256,13 +211,13 @@ def kernel_table(table: ArrayLike) -> ndarray:
     return np.ascontiguousarray(wide, np.int32)
 
 
-def plan(offsets: Offsets, regions: Sequence[Region]) -> Plan:
-    """Cut a contraction into tiles, region by region."""
+def plan(offsets: Offsets, regions: Sequence[Region], lanes: int) -> Plan:
+    """Cut a contraction into tiles of registers of so many ``lanes``, region by region."""
     registers: list[list[int]] = []
     segments: list[list[int]] = []
     tiles: list[tuple[int, int, int, int, int]] = []
     for region in regions:
-        found, runs = _registers(offsets, region.columns)
+        found, runs = _registers(offsets, region.columns, lanes)
         for register in found:
             register[2] += len(segments)
         first_row, last_row = region.rows
@@ -273,7 +228,7 @@ def plan(offsets: Offsets, regions: Sequence[Region]) -> Plan:
             ]
         registers += found
         segments += runs
-    finishes = _finishes(offsets, registers, segments, tiles)
+    finishes = _finishes(offsets, registers, segments, tiles, lanes)
     tables = (
         *(offsets.a_row, offsets.a_k, offsets.b_k, offsets.out_row),
         *(registers, segments, np.column_stack([tiles, finishes])),
@@ -285,6 +240,7 @@ def plan(offsets: Offsets, regions: Sequence[Region]) -> Plan:
         tuple(kernel_table(table) for table in tables),
         depth,
         depth * sum(region.outputs for region in regions),
+        lanes,
     )
 
 
@@ -300,7 +256,7 @@ def bind_contraction(
     flag: ndarray | None = None,
     guarded: bool = False,
 ) -> Operation:
-    """Bind a planned contraction of the floats ``a`` and ``b`` to ``out``.
+    """Bind a planned contraction of the staged ``a`` and ``b`` to ``out``.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The three steps of a convolution, bound: widen the operands, then contract them."""
+"""The three steps of a convolution, bound: stage the operands, then contract them."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,9 +14,7 @@ from pyodl.primitives._contraction import (
     Padding,
     Plan,
     bind_contraction,
-    lists_terms,
     plan,
-    step_of,
 )
 from pyodl.primitives._geometry import (
     Convolution,
@@ -30,7 +28,8 @@ from pyodl.primitives._geometry import (
 )
 from pyodl.primitives._matmul import bind_pixel_sums
 from pyodl.primitives._orders import Order, Region, matmul_regions
-from pyodl.primitives._staging import Stager
+from pyodl.primitives._staging import Copy, Stager
+from pyodl.primitives._steps import Step, step_of
 from pyodl.primitives._tiling import Cut, Tile, cut_plan
 
 __all__ = ["BoundConvolution"]
@@ -40,7 +39,7 @@ class BoundConvolution:
     """Binds the steps of one convolution to arrays.
 
     Each method returns the operations to run, in order, one contraction a tile. An operand that an
-    earlier step of the same object has widened is not widened again (`Stager`).
+    earlier step of the same object has staged is not staged again (`Stager`).
 
     Parameters
     ----------
@@ -60,7 +59,9 @@ class BoundConvolution:
         kernel: str | tuple[str, str, str],
     ) -> None:
         self.arithmetic = stager.arithmetic
-        self.conv = replace(conv, listed=algorithm == "im2row" and lists_terms(self.arithmetic))
+        step = stager.step
+        listed = algorithm == "im2row" and step.lists_terms
+        self.conv = replace(conv, listed=listed, lanes=step.lanes)
         self._stager = stager
         self._algorithm = algorithm
         self._kernels = (kernel,) * 3 if isinstance(kernel, str) else kernel
@@ -75,15 +76,15 @@ class BoundConvolution:
         """``out`` = x * w, without bias."""
         image, operations = self._image(x, self.conv.image)
         if self.conv.lanes_are_pixels(self.conv.out_channels):
-            weights, widen = self._stager.flat(w)
+            weights, stage = self._stager.flat(w)
             operands = (weights, image)
         else:
-            weights, widen = self._stager.transposed(w, self.conv.out_channels)
+            weights, stage = self._stager.transposed(w, self.conv.out_channels)
             operands = (image, weights)
         plans = forward_tiles(*self._key(0), tile)
         flag, check = self._nonfinite(w, plans[0])
         return [
-            *(*operations, *widen, *check),
+            *(*operations, *stage, *check),
             *self._contract("conv2d forward", plans, *operands, out, flag=flag),
         ]
 
@@ -93,15 +94,15 @@ class BoundConvolution:
         """``dw`` = gradient of the weights."""
         image, operations = self._image(x, self.conv.image)
         if self.conv.layout == "CHW":
-            gradient, widen = self._stager.transposed(dy, self.conv.out_channels)
+            gradient, stage = self._stager.transposed(dy, self.conv.out_channels)
             operands = (image, gradient)
         else:
-            gradient, widen = self._stager.flat(dy)
+            gradient, stage = self._stager.flat(dy)
             operands = (gradient, image)
         plans = weight_grad_tiles(*self._key(1), tile)
         flag, check = self._nonfinite(dy, plans[0])
         return [
-            *(*operations, *widen, *check),
+            *(*operations, *stage, *check),
             *self._contract("conv2d weight gradient", plans, *operands, dw, flag=flag),
         ]
 
@@ -131,11 +132,11 @@ class BoundConvolution:
         guard: ndarray | None = None,
     ) -> list[Operation]:
         """Contract the output gradient spread with zeros, if ``guard`` asks for it."""
-        image, widen = self._image(dy, spread_gradient(self.conv), guard)
+        image, stage = self._image(dy, spread_gradient(self.conv), guard)
         operands, operations = self._with_weights(w, image)
         how: dict[str, Any] = {"flag": guard, "guarded": guard is not None}
         return [
-            *(*operations, *widen),
+            *(*operations, *stage),
             *self._contract("conv2d input gradient", plans, *operands, dx, **how),
         ]
 
@@ -143,14 +144,14 @@ class BoundConvolution:
         self, w: ndarray, dy: ndarray, dx: ndarray, tile: Tile | None
     ) -> list[Operation]:
         """Bind the direct loops: one contraction a phase, padding skipped."""
-        plans = input_grad_phase_tiles(self.conv, tile, direct=True)
-        image, widen = self._image(dy, input_grad_phases(self.conv)[0])
-        operands, operations = self._with_weights(w, image)
         detour = max(self.conv.stride) > 1 or any(self.conv.padding)
-        flag, check = self._nonfinite(w, plans[0])
         step = step_of(self.arithmetic, via32=detour)
+        plans = input_grad_phase_tiles(replace(self.conv, lanes=step.lanes), tile, direct=True)
+        image, stage = self._image(dy, input_grad_phases(self.conv)[0], step=step)
+        operands, operations = self._with_weights(w, image, step)
+        flag, check = self._nonfinite(w, plans[0])
         return [
-            *(*operations, *widen, *check, *bind_rest(dx, plans)),
+            *(*operations, *stage, *check, *bind_rest(dx, plans)),
             *self._contract("conv2d input gradient", plans, *operands, dx, step=step, flag=flag),
         ]
 
@@ -163,11 +164,11 @@ class BoundConvolution:
         may have come up, the whole contraction runs after all.
         """
         plans = input_grad_phase_tiles(self.conv, tile, direct=False)
-        image, widen = self._image(dy, input_grad_phases(self.conv)[0])
+        image, stage = self._image(dy, input_grad_phases(self.conv)[0])
         operands, operations = self._with_weights(w, image)
         doubt = np.zeros(1, np.int32)
         return [
-            *(*operations, *widen, self._find_nonfinite(w, doubt), *bind_rest(dx, plans)),
+            *(*operations, *stage, self._find_nonfinite(w, doubt), *bind_rest(dx, plans)),
             *self._contract("conv2d input gradient", plans, *operands, dx, flag=doubt),
             *self._input_grad_whole(w, dy, dx, whole, doubt),
         ]
@@ -189,26 +190,32 @@ class BoundConvolution:
         ]
 
     def _with_weights(
-        self, w: ndarray, image: ndarray
+        self, w: ndarray, image: ndarray, step: Step | None = None
     ) -> tuple[tuple[ndarray, ndarray], tuple[Operation, ...]]:
-        """Return a and b of an input gradient, and what widens the weights."""
+        """Return a and b of an input gradient, and what stages the weights."""
         conv = self.conv
         if conv.lanes_are_pixels(conv.channels):
-            weights, widen = self._stager.flat(w)
-            return (weights, image), widen
+            weights, stage = self._stager.flat(w, step)
+            return (weights, image), stage
         if conv.layout == "HWC":
-            weights, widen = self._stager.flat(w)
+            weights, stage = self._stager.flat(w, step)
         else:
-            weights, widen = self._stager.channels_last(w)
-        return (image, weights), widen
+            weights, stage = self._stager.channels_last(w, step)
+        return (image, weights), stage
 
     def _image(
-        self, source: ndarray, geometry: Image, guard: ndarray | None = None
+        self,
+        source: ndarray,
+        geometry: Image,
+        guard: ndarray | None = None,
+        step: Step | None = None,
     ) -> tuple[ndarray, tuple[Operation, ...]]:
-        """Widen an image into its padded planes."""
-        return self._stager.stage(
-            geometry, source, geometry.shape, lambda view: geometry.copies(source, view), guard
-        )
+        """Stage an image in its padded planes."""
+
+        def copies(view: ndarray) -> list[Copy]:
+            return geometry.copies(source, view)
+
+        return self._stager.stage(geometry, source, geometry.shape, copies, guard, step)
 
     def _nonfinite(
         self, operand: ndarray, table: Plan
@@ -231,7 +238,8 @@ def bind_rest(out: ndarray, plans: Sequence[Plan]) -> list[Operation]:
     return [bind("clear", [], [out], [out.nbytes])]
 
 
-def _everything(rows: int, columns: int) -> tuple[Region, ...]:
+def _everything(offsets: Offsets) -> tuple[Region, ...]:
+    rows, columns = len(offsets.a_row), len(offsets.b_column)
     return (Region((0, rows), (0, columns), Order.SEQUENTIAL),)
 
 
@@ -240,8 +248,10 @@ def forward_plan(conv: Convolution, algorithm: str, kernel: str, cores: int) -> 
     """Forward: W x rows^T in CHW, rows x W^T in HWC."""
     offsets = forward_offsets(conv, direct=algorithm == "direct")
     if algorithm == "direct":
-        return plan(offsets, _everything(len(offsets.a_row), len(offsets.b_column)))
-    return plan(offsets, _image_regions(conv, kernel, conv.out_channels, offsets, cores))
+        return plan(offsets, _everything(offsets), conv.lanes)
+    return plan(
+        offsets, _image_regions(conv, kernel, conv.out_channels, offsets, cores), conv.lanes
+    )
 
 
 def _image_regions(
@@ -260,26 +270,26 @@ def weight_grad_plan(conv: Convolution, algorithm: str, kernel: str, cores: int)
     """Weight gradient: dY x rows in CHW, dY^T x columns^T in HWC."""
     offsets = weight_grad_offsets(conv, direct=algorithm == "direct")
     if algorithm == "direct":
-        return plan(offsets, _everything(len(offsets.a_row), len(offsets.b_column)))
+        return plan(offsets, _everything(offsets), conv.lanes)
     chw = conv.layout == "CHW"
     regions = matmul_regions(
         kernel, conv.out_channels, conv.pixels, conv.taps, transpose_b=not chw, cores=cores
     )
-    return plan(offsets, [r.transposed() for r in regions] if chw else regions)
+    return plan(offsets, [r.transposed() for r in regions] if chw else regions, conv.lanes)
 
 
 @lru_cache(maxsize=256)
 def input_grad_plan(conv: Convolution, kernel: str, cores: int) -> Plan:
     """Input gradient by im2row: transposed weights x rows^T in CHW, the reverse in HWC."""
     offsets = input_grad_offsets(conv)
-    return plan(offsets, _image_regions(conv, kernel, conv.channels, offsets, cores))
+    return plan(offsets, _image_regions(conv, kernel, conv.channels, offsets, cores), conv.lanes)
 
 
 @lru_cache(maxsize=256)
 def input_grad_phase_plans(conv: Convolution, *, direct: bool) -> tuple[Plan, ...]:
     """Input gradient without the zeros of a stride, one plan a phase."""
     return tuple(
-        plan(offsets, _everything(len(offsets.a_row), len(offsets.b_column)))
+        plan(offsets, _everything(offsets), conv.lanes)
         for offsets in input_grad_phase_offsets(conv, direct=direct)
     )
 

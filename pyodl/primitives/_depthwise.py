@@ -7,26 +7,26 @@ from functools import lru_cache
 import numpy as np
 from numpy import ndarray
 
-from pyodl._kernels import LANES, Operation, bind
-from pyodl.primitives._contraction import kernel_table, step_of
+from pyodl._kernels import Operation, bind
+from pyodl.primitives._contraction import kernel_table
 from pyodl.primitives._geometry import Convolution, Image, input_grad_phases
 from pyodl.primitives._matmul import bind_pixel_sums
 from pyodl.primitives._staging import Stager
+from pyodl.primitives._steps import step_of
 from pyodl.primitives._tiling import Tile, blocks
 
 __all__ = ["BoundDepthwise"]
 
 
-def _register_channels(channels: int) -> int:
+def _whole(channels: int, lanes: int) -> int:
     """Return the channels of a buffer that holds whole registers."""
-    return -(-channels // LANES) * LANES
+    return -(-channels // lanes) * lanes
 
 
 @lru_cache(maxsize=256)
-def _channels_last(geometry: Image) -> Image:
-    return replace(
-        geometry, channels=_register_channels(geometry.channels), stride=(1, 1), layout="HWC"
-    )
+def _channels_last(conv: Convolution) -> Image:
+    channels = _whole(conv.channels, conv.lanes)
+    return replace(conv.image, channels=channels, stride=(1, 1), layout="HWC")
 
 
 class _Units:
@@ -39,7 +39,7 @@ class _Units:
 
     def __init__(
         self,
-        channels: int,
+        conv: Convolution,
         positions: tuple[ndarray, ndarray, ndarray],
         terms: tuple[ndarray, ndarray],
         plane: int,
@@ -50,7 +50,7 @@ class _Units:
         padded = np.zeros(len(out), np.int64)
         if real is not None:
             padded[~real[b[:, None] + self.b_k].all(axis=1)] = 1
-        self.channels = channels
+        self.channels, self.lanes = conv.channels, conv.lanes
         self.positions = np.stack([a, b, out, padded])
         self.plane = plane
         self.real = real
@@ -80,19 +80,19 @@ class _Units:
     def _table(self, positions: ndarray, start: int, stop: int) -> ndarray:
         """Return the records of some positions and channels: a, b, out, lanes, padded."""
         a, b, out, padded = positions
-        first = np.arange(start, stop, LANES)[:, None]
-        lanes = np.minimum(LANES, stop - first)
+        first = np.arange(start, stop, self.lanes)[:, None]
+        lanes = np.minimum(self.lanes, stop - first)
         columns = np.broadcast_arrays(first + a, first + b, first * self.plane + out, lanes, padded)
         return kernel_table(np.stack(columns, axis=-1).reshape(-1, 5))
 
 
 @lru_cache(maxsize=256)
 def _forward_units(conv: Convolution) -> _Units:
-    image, c = _channels_last(conv.image), _register_channels(conv.channels)
+    image, c = _channels_last(conv), _whole(conv.channels, conv.lanes)
     taps = image.tap_offsets(conv.kernel)
     pixels = image.pixel_offsets(conv.out_size, conv.stride)
     return _Units(
-        conv.channels,
+        conv,
         (np.zeros(len(pixels), np.int64), pixels, np.arange(len(pixels))),
         (np.arange(len(taps)) * c, taps),
         conv.pixels,
@@ -102,11 +102,11 @@ def _forward_units(conv: Convolution) -> _Units:
 
 @lru_cache(maxsize=256)
 def _weight_grad_units(conv: Convolution) -> _Units:
-    image, c = _channels_last(conv.image), _register_channels(conv.channels)
+    image, c = _channels_last(conv), _whole(conv.channels, conv.lanes)
     taps = image.tap_offsets(conv.kernel)
     pixels = image.pixel_offsets(conv.out_size, conv.stride)
     return _Units(
-        conv.channels,
+        conv,
         (np.zeros(len(taps), np.int64), taps, np.arange(len(taps))),
         (np.arange(len(pixels)) * c, pixels),
         len(taps),
@@ -116,11 +116,9 @@ def _weight_grad_units(conv: Convolution) -> _Units:
 
 @lru_cache(maxsize=256)
 def _input_grad_units(conv: Convolution) -> tuple[Image, tuple[_Units, ...]]:
-    geometry, phases = input_grad_phases(
-        replace(conv, out_channels=_register_channels(conv.channels), layout="HWC")
-    )
+    c = _whole(conv.channels, conv.lanes)
+    geometry, phases = input_grad_phases(replace(conv, out_channels=c, layout="HWC"))
     size = conv.kernel[0] * conv.kernel[1]
-    c = _register_channels(conv.channels)
     units = []
     for phase in phases:
         rows = (phase.first[0] + conv.stride[0] * np.arange(phase.count[0])) * conv.width
@@ -128,7 +126,7 @@ def _input_grad_units(conv: Convolution) -> tuple[Image, tuple[_Units, ...]]:
         pixels = (rows[:, None] + columns).ravel()
         units.append(
             _Units(
-                conv.channels,
+                conv,
                 (np.zeros(len(pixels), np.int64), geometry.pixel_offsets(phase.count), pixels),
                 ((size - 1 - phase.taps) * c, phase.offsets),
                 conv.height * conv.width,
@@ -149,7 +147,7 @@ class BoundDepthwise:
     """
 
     def __init__(self, conv: Convolution, stager: Stager) -> None:
-        self.conv = conv
+        self.conv = replace(conv, lanes=stager.step.lanes)
         self.arithmetic = stager.arithmetic
         self._stager = stager
 
@@ -159,11 +157,11 @@ class BoundDepthwise:
         """``out`` = x * w, channel by channel."""
         tables = list(_forward_units(self.conv).tables(tile, self.conv.out_size[1]))
         units = _forward_units(self.conv)
-        image, widen = self._image(x, _channels_last(self.conv.image))
-        weights, widen_weights = self._planes(w)
+        image, stage = self._image(x, _channels_last(self.conv))
+        weights, stage_weights = self._planes(w)
         flag, check = self._nonfinite(w, units.real)
         return [
-            *(*widen, *widen_weights, *check),
+            *(*stage, *stage_weights, *check),
             *self._contract("depthwise forward", units, tables, weights, image, out, flag),
         ]
 
@@ -174,17 +172,17 @@ class BoundDepthwise:
         area = self.conv.kernel[0] * self.conv.kernel[1]
         tables = list(_weight_grad_units(self.conv).tables(tile, area))
         units = _weight_grad_units(self.conv)
-        image, widen = self._image(x, _channels_last(self.conv.image))
-        gradient, widen_gradient = self._planes(dy)
+        image, stage = self._image(x, _channels_last(self.conv))
+        gradient, stage_gradient = self._planes(dy)
         flag, check = self._nonfinite(dy, units.real)
         return [
-            *(*widen, *widen_gradient, *check),
+            *(*stage, *stage_gradient, *check),
             *self._contract("depthwise weight gradient", units, tables, gradient, image, dw, flag),
         ]
 
     def bias_grad(self, dy: ndarray, db: ndarray) -> list[Operation]:
         """``db`` = gradient of a bias per channel."""
-        pitch = _register_channels(self.conv.channels)
+        pitch = _whole(self.conv.channels, self.conv.lanes)
         return bind_pixel_sums(dy, db, "CHW", self._stager, pitch)
 
     def input_grad(
@@ -192,10 +190,10 @@ class BoundDepthwise:
     ) -> list[Operation]:
         """``dx`` = gradient of the input."""
         geometry, phases = _input_grad_units(self.conv)
-        weights, widen_weights = self._planes(w)
-        image, widen = self._image(dy, geometry)
+        weights, stage_weights = self._planes(w)
+        image, stage = self._image(dy, geometry)
         flag, check = self._nonfinite(w, phases[0].real)
-        operations = [*widen_weights, *widen, *check]
+        operations = [*stage_weights, *stage, *check]
         for units in phases:
             tables = list(units.tables(tile, self.conv.width))
             operations += self._contract(
@@ -239,7 +237,7 @@ class BoundDepthwise:
         return flag, [bind("find_nonfinite", [operand], [flag], [operand.size], arithmetic=code)]
 
     def _image(self, source: ndarray, geometry: Image) -> tuple[ndarray, tuple[Operation, ...]]:
-        """Widen a (C, H, W) image into padded pixels of whole registers of channels."""
+        """Stage a (C, H, W) image as padded pixels of whole registers of channels."""
         pixels = source.transpose(1, 2, 0)
         return self._stager.stage(
             geometry,
@@ -249,6 +247,6 @@ class BoundDepthwise:
         )
 
     def _planes(self, source: ndarray) -> tuple[ndarray, tuple[Operation, ...]]:
-        """Widen a (C, n, m) tensor as (n * m, C), C in whole registers."""
+        """Stage a (C, n, m) tensor as (n * m, C), C in whole registers."""
         channels = self.conv.channels
-        return self._stager.transposed(source, channels, _register_channels(channels))
+        return self._stager.transposed(source, channels, _whole(channels, self.conv.lanes))

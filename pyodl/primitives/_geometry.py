@@ -1,4 +1,4 @@
-"""The geometry of a convolution, and where its operands lie once widened.
+"""The geometry of a convolution, and where its operands lie once staged.
 
 Every step of a convolution is a contraction over offsets into a padded image, so that no im2row
 matrix is written: the rows and columns of im2row are the sums ``a_row + a_k`` themselves.
@@ -11,9 +11,9 @@ from math import prod
 import numpy as np
 from numpy import ndarray
 
-from pyodl._kernels import LANES
 from pyodl.primitives._contraction import Offsets, Padding, addressable
 from pyodl.primitives._staging import SLACK, Copy
+from pyodl.primitives._steps import Step
 
 __all__ = ["Convolution", "Image", "input_grad_phases"]
 
@@ -28,7 +28,7 @@ def _grid(*axes: ndarray) -> ndarray:
 
 @dataclass(frozen=True)
 class Image:
-    """A padded image in binary32, in planes that make strided access contiguous.
+    """A padded image, staged in planes that make strided access contiguous.
 
     In CHW, columns and rows are dealt out to ``stride`` phases each, so that the pixels that one
     kernel tap meets are neighbours. In HWC, channels are the neighbours and there is one phase.
@@ -184,10 +184,11 @@ class Convolution:
     padding: tuple[int, int, int, int]
     layout: str
     listed: bool = False  # zeros of images are left out, for which pixels have to be rows
+    lanes: int = Step.EXACT_PRODUCT.lanes  # outputs in one register
 
     def lanes_are_pixels(self, channels: int) -> bool:
         """Whether the columns of a contraction are pixels rather than so many channels."""
-        spare = -channels % LANES
+        spare = -channels % self.lanes
         return self.layout == "CHW" and not (self.listed and 4 * spare <= channels)
 
     @property

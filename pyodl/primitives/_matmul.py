@@ -1,16 +1,17 @@
 """A matrix product of strided operands, bound."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 from numpy import ndarray
 
-from pyodl._kernels import LANES, Operation
+from pyodl._kernels import Operation
 from pyodl.arithmetic import Arithmetic
-from pyodl.primitives._contraction import Offsets, Plan, bind_contraction, lists_terms, plan
+from pyodl.primitives._contraction import Offsets, Plan, bind_contraction, plan
 from pyodl.primitives._orders import Order, Region
-from pyodl.primitives._staging import Stager, floats
+from pyodl.primitives._staging import Stager, allocate
+from pyodl.primitives._steps import Step, step_of
 from pyodl.primitives._tiling import Cut, cut_plan
 
 __all__ = ["Product", "bind_pixel_sums", "bind_product"]
@@ -21,7 +22,7 @@ class Product:
     """out (N, M) = a (N, K) x b (K, M), each with its strides in elements.
 
     Where columns of b are not neighbours, rows of a are taken as lanes instead, or the smaller
-    operand is widened transposed. ``zeros_in_b``: b is what a ReLU leaves, and a is not.
+    operand is staged transposed. ``zeros_in_b``: b is what a ReLU leaves, and a is not.
     """
 
     n: int
@@ -32,10 +33,11 @@ class Product:
     out: tuple[int, int]
     regions: tuple[Region, ...]
     zeros_in_b: bool = False
+    lanes: int = Step.EXACT_PRODUCT.lanes  # outputs in one register
 
-    def leaves_out_zeros(self, arithmetic: Arithmetic) -> bool:
+    def leaves_out_zeros(self, step: Step) -> bool:
         """Whether to take rows of a as lanes, so that zeros of b are left out."""
-        return self.zeros_in_b and 4 * (-self.n % LANES) <= self.n and lists_terms(arithmetic)
+        return self.zeros_in_b and 4 * (-self.n % step.lanes) <= self.n and step.lists_terms
 
     @property
     def lanes_are_columns(self) -> bool:
@@ -54,7 +56,12 @@ class Product:
     @property
     def wants_panels(self) -> bool:
         """Whether b is too large for the L1 cache, so that its rows should not be far apart."""
-        return self.m > _PANEL and self.k * self.m > _CACHED
+        return self.m > self.panel and self.k * self.m > _CACHED
+
+    @property
+    def panel(self) -> int:
+        """The columns of a full tile."""
+        return 3 * self.lanes
 
     def mirrored(self) -> "Product":
         """Return the transposed product, which sums the same terms."""
@@ -62,11 +69,11 @@ class Product:
             *(self.m, self.k, self.n),
             *(self.b[::-1], self.a[::-1], self.out[::-1]),
             tuple(region.transposed() for region in self.regions),
+            lanes=self.lanes,
         )
 
 
-_PANEL = 3 * LANES  # the columns of a full tile
-_CACHED = 8192  # floats of b that the L1 cache holds beside a
+_CACHED = 8192  # elements of b that the L1 cache holds beside a
 
 
 @lru_cache(maxsize=256)
@@ -74,7 +81,8 @@ def _plan(product: Product) -> Plan:
     n, k, m = product.n, product.k, product.m
     columns = np.arange(m)
     if product.wants_panels:
-        places, step = columns // _PANEL * k * _PANEL + columns % _PANEL, _PANEL
+        panel = product.panel
+        places, step = columns // panel * k * panel + columns % panel, panel
     else:
         places, step = columns, product.b[0] if product.columns_are_neighbours else m
     return plan(
@@ -85,6 +93,7 @@ def _plan(product: Product) -> Plan:
             lane_stride=product.out[1],
         ),
         product.regions,
+        product.lanes,
     )
 
 
@@ -104,40 +113,46 @@ def bind_product(
     stager: Stager | None = None,
     cut: Cut | None = None,
 ) -> list[Operation]:
-    """Bind the widening of both operands, where ``stager`` has not done it yet, and the product.
+    """Bind the staging of both operands, where ``stager`` has not done it yet, and the product.
 
     ``cut`` cuts the product into tiles, one operation each.
     """
-    if not product.lanes_are_columns or product.leaves_out_zeros(arithmetic):
+    step = step_of(arithmetic)
+    product = replace(product, lanes=step.lanes)
+    if not product.lanes_are_columns or product.leaves_out_zeros(step):
         product, a, b = product.mirrored(), b, a
         cut = cut and cut.mirrored()
     stager = stager or Stager(arithmetic, cores)
-    left, widen_left = stager.flat(a)
+    left, stage_left = stager.flat(a)
     if product.wants_panels:
         rows, columns = product.k, product.m
         neighbours = product.columns_are_neighbours
         matrix = b.reshape(rows, columns) if neighbours else b.reshape(columns, rows).T
-        right, widen_right = stager.panels(b, matrix, _PANEL)
+        right, stage_right = stager.panels(b, matrix, product.panel)
     elif product.columns_are_neighbours:
-        right, widen_right = stager.flat(b)
+        right, stage_right = stager.flat(b)
     else:
-        right, widen_right = stager.transposed(b, product.m)
+        right, stage_right = stager.transposed(b, product.m)
     contractions = [
         bind_contraction(name, tile, left, right, out, arithmetic) for tile in _tiles(product, cut)
     ]
-    return [*widen_left, *widen_right, *contractions]
+    return [*stage_left, *stage_right, *contractions]
 
 
-_ONE = floats(1)[1]
-_ONE[:] = 1
+@lru_cache
+def _one(step: Step) -> ndarray:
+    one = allocate(step.operand, 1)[1]
+    one[:] = 1
+    return one
 
 
 @lru_cache(maxsize=256)
-def _sums_plan(channels: int, pixels: int, pitch: int) -> Plan:
+def _sums_plan(channels: int, pixels: int, pitch: int, width: int) -> Plan:
     one, lanes = np.zeros(1, np.int64), np.arange(channels)
     terms = np.arange(pixels) * pitch
     regions = (Region((0, 1), (0, channels), Order.SEQUENTIAL),)
-    return plan(Offsets(one, np.zeros(pixels, np.int64), lanes, terms, one, lanes), regions)
+    offsets = Offsets(one, np.zeros(pixels, np.int64), lanes, terms, one, lanes)
+    return plan(offsets, regions, width)
 
 
 def bind_pixel_sums(
@@ -146,13 +161,13 @@ def bind_pixel_sums(
     """Bind the gradient of a bias: the sum of ``dy`` over its pixels, in order.
 
     It is a product with a row of ones, each of whose products is exact. ``pitch`` is the distance
-    of pixels where the stager widens ``dy`` transposed for another operation.
+    of pixels where the stager has ``dy`` transposed for another operation.
     """
     channels, pixels = db.size, dy.size // db.size
     if layout == "CHW":
-        terms, widen = stager.transposed(dy, channels, pitch)
+        terms, stage = stager.transposed(dy, channels, pitch)
     else:
-        terms, widen = stager.flat(dy)
-    sums = _sums_plan(channels, pixels, pitch or channels)
-    contraction = bind_contraction("bias gradient", sums, _ONE, terms, db, stager.arithmetic)
-    return [*widen, contraction]
+        terms, stage = stager.flat(dy)
+    sums = _sums_plan(channels, pixels, pitch or channels, stager.step.lanes)
+    one = _one(stager.step)
+    return [*stage, bind_contraction("bias gradient", sums, one, terms, db, stager.arithmetic)]

@@ -1,4 +1,4 @@
-"""Strided copies as the kernels take them, and operands widened to binary32 by them.
+"""Strided copies as the kernels take them, and operands staged by them for contractions.
 
 Any copy is written as two NumPy views of the same shape, one of the source and one of the target;
 the kernel walks their strides.
@@ -12,8 +12,9 @@ from numpy import ndarray
 
 from pyodl._kernels import Operation, bind
 from pyodl.arithmetic import Arithmetic
+from pyodl.primitives._steps import Step, step_of
 
-__all__ = ["SLACK", "Buffers", "Copy", "Stager", "bind_copy", "floats"]
+__all__ = ["SLACK", "Buffers", "Copy", "Stager", "allocate", "bind_copy"]
 
 
 class Copy(NamedTuple):
@@ -29,9 +30,9 @@ class Copy(NamedTuple):
     row: int = 0
 
 
-SLACK = 16  # floats that the kernels may read beyond the last element
+SLACK = 32  # elements that the kernels may read beyond the last one
 _DIMENSIONS = 5
-_LINE = 16  # floats of a cache line
+_LINE = 64  # bytes of a cache line
 
 
 def _walk(view: ndarray, base: ndarray) -> tuple[list[int], int]:
@@ -77,14 +78,15 @@ def bind_copy(
     return _bind_walk("copy", source, source_view, target, target_view, 0, cores)
 
 
-def floats(*shape: int) -> tuple[ndarray, ndarray]:
+def allocate(dtype: np.dtype, *shape: int) -> tuple[ndarray, ndarray]:
     """Return zeros of ``shape`` as a view of a flat buffer that ends in slack, and the buffer.
 
     The buffer begins with a cache line, so that whole registers from there on lie within lines.
     """
     size = int(np.prod(shape))
-    spare = np.zeros(size + SLACK + _LINE, np.float32)
-    first = -(_address(spare) // spare.itemsize) % _LINE
+    line = _LINE // dtype.itemsize
+    spare = np.zeros(size + SLACK + line, dtype)
+    first = -(_address(spare) // dtype.itemsize) % line
     buffer = spare[first : first + size + SLACK]
     return buffer[:size].reshape(shape), buffer
 
@@ -99,20 +101,22 @@ class Buffers:
     def __init__(self) -> None:
         self._free: dict[Hashable, list[tuple[ndarray, ndarray]]] = {}
 
-    def take(self, kind: Hashable, shape: Sequence[int]) -> tuple[ndarray, ndarray]:
-        """Return a buffer as `floats` does, used before or new."""
-        free = self._free.get(kind)
-        return free.pop() if free else floats(*shape)
+    def take(
+        self, kind: Hashable, dtype: np.dtype, shape: Sequence[int]
+    ) -> tuple[ndarray, ndarray]:
+        """Return a buffer as `allocate` does, used before or new."""
+        free = self._free.get((kind, dtype))
+        return free.pop() if free else allocate(dtype, *shape)
 
     def give_back(self, kind: Hashable, taken: tuple[ndarray, ndarray]) -> None:
         """Leave a buffer to whoever takes one of its kind next."""
-        self._free.setdefault(kind, []).append(taken)
+        self._free.setdefault((kind, taken[1].dtype), []).append(taken)
 
 
 class Stager:
-    """Widens the operands of one layer to binary32, each of them once.
+    """Stages the operands of one layer, each of them once: widened to binary32, or as they are.
 
-    What an earlier step has widened is not widened again: the forward step is bound and run before
+    What an earlier step has staged is not staged again: the forward step is bound and run before
     the backward steps that read the same tensors.
 
     Parameters
@@ -126,13 +130,14 @@ class Stager:
 
     def __init__(self, arithmetic: Arithmetic, cores: int, buffers: Buffers | None = None) -> None:
         self.arithmetic = arithmetic
+        self.step = step_of(arithmetic)
         self.cores = cores
         self._buffers = buffers or Buffers()
-        self._staged: dict[tuple[Hashable, int], tuple[ndarray, ndarray]] = {}
+        self._staged: dict[tuple[Hashable, np.dtype, int], tuple[ndarray, ndarray]] = {}
 
     def release(self) -> None:
         """Leave the buffers to other layers: the last step that reads them has been bound."""
-        for (kind, _), taken in self._staged.items():
+        for (kind, _, _), taken in self._staged.items():
             self._buffers.give_back(kind, taken)
         self._staged.clear()
 
@@ -143,6 +148,7 @@ class Stager:
         shape: Sequence[int],
         copies: Callable[[ndarray], list[Copy]],
         guard: ndarray | None = None,
+        step: Step | None = None,
     ) -> tuple[ndarray, tuple[Operation, ...]]:
         """Return the buffer of ``shape`` that holds ``source`` and the operations that fill it.
 
@@ -154,51 +160,59 @@ class Stager:
             Maps the shaped buffer to the copies between the source and it.
         guard : ndarray or None
             One int32: the operations do nothing while it is zero.
+        step : Step or None
+            Whose operand it is; None is the arithmetic's.
         """
-        key = (kind, _address(source))
+        dtype = (self.step if step is None else step).operand
+        key = (kind, dtype, _address(source))
         if key in self._staged:
             return self._staged[key][1], ()
-        view, buffer = self._staged[key] = self._buffers.take(kind, shape)
+        view, buffer = self._staged[key] = self._buffers.take(kind, dtype, shape)
         code, cores = self.arithmetic.code, self.cores
         return buffer, tuple(
             _bind_walk(
-                *("widen", source, copy.source, buffer, copy.target, code, cores, guard),
+                *("stage", source, copy.source, buffer, copy.target, code, cores, guard),
                 (_distance(copy.target, copy.odd), copy.row),
             )
             for copy in copies(view)
             if copy.source.size
         )
 
-    def flat(self, source: ndarray) -> tuple[ndarray, tuple[Operation, ...]]:
-        """Widen a tensor as it lies."""
-        kind = "flat", source.size
-        return self.stage(
-            kind, source, [source.size], lambda view: [Copy(source.reshape(-1), view)]
-        )
+    def flat(
+        self, source: ndarray, step: Step | None = None
+    ) -> tuple[ndarray, tuple[Operation, ...]]:
+        """Stage a tensor as it lies."""
+
+        def copies(view: ndarray) -> list[Copy]:
+            return [Copy(source.reshape(-1), view)]
+
+        return self.stage(("flat", source.size), source, [source.size], copies, step=step)
 
     def transposed(
         self, source: ndarray, rows: int, padded_rows: int | None = None
     ) -> tuple[ndarray, tuple[Operation, ...]]:
-        """Widen a tensor, taken as a matrix of ``rows`` rows, transposed; its rows become lanes."""
+        """Stage a tensor, taken as a matrix of ``rows`` rows, transposed; its rows become lanes."""
         matrix = source.reshape(rows, -1)
         shape = (matrix.shape[1], padded_rows or rows)
         kind = "transposed", rows, *shape
         return self.stage(kind, source, shape, lambda view: [Copy(matrix.T, view[:, :rows])])
 
-    def channels_last(self, weights: ndarray) -> tuple[ndarray, tuple[Operation, ...]]:
-        """Widen weights (out channels, channels, kernel) with their input channels as lanes."""
+    def channels_last(
+        self, weights: ndarray, step: Step | None = None
+    ) -> tuple[ndarray, tuple[Operation, ...]]:
+        """Stage weights (out channels, channels, kernel) with their input channels as lanes."""
         planes = weights.reshape(*weights.shape[:2], -1).transpose(0, 2, 1)
         kind = "channels last", *planes.shape
 
         def copies(view: ndarray) -> list[Copy]:  # one matrix after the other, transposed
             return [Copy(planes[:, None], view[:, None])]
 
-        return self.stage(kind, weights, planes.shape, copies)
+        return self.stage(kind, weights, planes.shape, copies, step=step)
 
     def panels(
         self, source: ndarray, matrix: ndarray, width: int
     ) -> tuple[ndarray, tuple[Operation, ...]]:
-        """Widen a (K, M) view of ``source`` in panels of ``width`` columns, each (K, width).
+        """Stage a (K, M) view of ``source`` in panels of ``width`` columns, each (K, width).
 
         A tile then reads one panel from end to end, whatever M is.
         """

@@ -146,7 +146,7 @@ def cut_plan(whole: Plan, cut: Cut | None, row_of: ndarray | None = None) -> tup
         area = (taken, other) if cut.channels_are_rows else (other, taken)
         regions = _within(whole.regions, area)
         if regions:
-            result += _parts(plan(offsets, regions), cut.k)
+            result += _parts(plan(offsets, regions, whole.lanes), cut.k)
     return tuple(result)
 
 

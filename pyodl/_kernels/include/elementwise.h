@@ -2,7 +2,7 @@
 #ifndef PYODL_ELEMENTWISE_H
 #define PYODL_ELEMENTWISE_H
 
-#include "lanes.h"
+#include "steps.h"
 
 /* out = x + y. Storing rounds once: the binary32 sum of two 16-bit values may be rounded again. */
 PYODL_INLINE void add_block(int format, const void *x, const void *y, void *out, int64_t start,

@@ -19,6 +19,15 @@
 #define PYODL_LANES 4
 #endif
 
+/* Whether the processor's own instructions compute in binary16. */
+#if defined(__AVX512FP16__) && PYODL_LANES == 16
+#define PYODL_NATIVE_HALVES 1
+#else
+#define PYODL_NATIVE_HALVES 0
+#endif
+
+#define PYODL_TO_NEAREST (_MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
+
 #if defined(__clang__)
 #define PYODL_UNROLL _Pragma("clang loop unroll(full)")
 #define PYODL_UNROLL_FOUR _Pragma("clang loop unroll_count(4)")
@@ -34,6 +43,7 @@ typedef float lanes __attribute__((vector_size(4 * PYODL_LANES)));
 typedef int32_t lanes_int __attribute__((vector_size(4 * PYODL_LANES)));
 typedef uint32_t lanes_bits __attribute__((vector_size(4 * PYODL_LANES)));
 typedef uint16_t lanes_half __attribute__((vector_size(2 * PYODL_LANES)));
+typedef uint16_t half_lanes __attribute__((vector_size(4 * PYODL_LANES))); /* twice as many */
 
 PYODL_INLINE lanes lanes_load(const float *source) {
     lanes value;
@@ -114,11 +124,11 @@ PYODL_INLINE void lanes_to_half(uint16_t *target, lanes value) {
 #if PYODL_LANES == 16
     _mm256_storeu_si256(
         (__m256i *)target,
-        _mm512_cvtps_ph((__m512)value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+        _mm512_cvtps_ph((__m512)value, PYODL_TO_NEAREST));
 #elif PYODL_LANES == 8
     _mm_storeu_si128(
         (__m128i *)target,
-        _mm256_cvtps_ph((__m256)value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+        _mm256_cvtps_ph((__m256)value, PYODL_TO_NEAREST));
 #else
     for (int i = 0; i < PYODL_LANES; i++)
         target[i] = half_from_float(value[i]);
@@ -191,10 +201,10 @@ PYODL_INLINE void transpose_eight(pyodl_eight rows[8]) {
 PYODL_INLINE lanes lanes_rounded_half(lanes value) {
 #if PYODL_LANES == 16
     return (lanes)_mm512_cvtph_ps(
-        _mm512_cvtps_ph((__m512)value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+        _mm512_cvtps_ph((__m512)value, PYODL_TO_NEAREST));
 #elif PYODL_LANES == 8
     return (lanes)_mm256_cvtph_ps(
-        _mm256_cvtps_ph((__m256)value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+        _mm256_cvtps_ph((__m256)value, PYODL_TO_NEAREST));
 #else
     const lanes_bits bits = (lanes_bits)value, sign = bits & 0x80000000u, magnitude = bits ^ sign;
     lanes_bits result = (magnitude + 0xFFFu + ((magnitude >> 13) & 1u)) & ~0x1FFFu;
@@ -207,21 +217,31 @@ PYODL_INLINE lanes lanes_rounded_half(lanes value) {
 #endif
 }
 
-#if PYODL_LANES == 8
+#if PYODL_LANES >= 8
 /* Sums of a binary16 accumulator that stay in memory, as halves: to round there and back takes three
  * instructions of the vector units instead of four, of which two have one unit only. The empty
  * assembly keeps compilers from joining the conversion and the store (slower), and from taking
  * the value from the register after all. */
-typedef __m128i half_slot;
+typedef uint16_t half_slot __attribute__((vector_size(2 * PYODL_LANES)));
 
 PYODL_INLINE void slot_store(half_slot *slot, lanes value) {
-    __m128i half = _mm256_cvtps_ph((__m256)value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#if PYODL_LANES == 16
+    half_slot half = (half_slot)_mm512_cvtps_ph((__m512)value, PYODL_TO_NEAREST);
+#else
+    half_slot half = (half_slot)_mm256_cvtps_ph((__m256)value, PYODL_TO_NEAREST);
+#endif
     __asm__("" : "+x"(half));
     *slot = half;
     __asm__("" : "+m"(*slot));
 }
 
-PYODL_INLINE lanes slot_load(const half_slot *slot) { return (lanes)_mm256_cvtph_ps(*slot); }
+PYODL_INLINE lanes slot_load(const half_slot *slot) {
+#if PYODL_LANES == 16
+    return (lanes)_mm512_cvtph_ps((__m256i)*slot);
+#else
+    return (lanes)_mm256_cvtph_ps((__m128i)*slot);
+#endif
+}
 #endif
 
 PYODL_INLINE lanes lanes_rounded_bfloat(lanes value) {
@@ -274,169 +294,6 @@ PYODL_INLINE lanes lanes_half_sum_to_odd(lanes p, lanes c) {
     const lanes_int apart = ((lanes_int)error ^ (lanes_int)s) >> 31; /* -1: the sum is too large */
     const lanes_int truncated = (lanes_int)s + (inexact & apart);
     return (lanes)(truncated | (inexact & 1));
-}
-
-/* ---- one step of a sum of products --------------------------------------------------------- */
-
-enum pyodl_step {
-    STEP_EXACT_PRODUCT = 0, /* binary32 sum of products of halves, which are exact */
-    STEP_FMA32 = 1,         /* binary32, fused */
-    STEP_HALF_FMA = 2,
-    STEP_HALF_MULADD = 3,
-    STEP_BFLOAT_FMA = 4,
-    STEP_HALF_VIA32 = 5,    /* fused in binary32, then rounded: the strided or padded direct */
-    STEP_BFLOAT_VIA32 = 6,  /* input gradient, docs/numerics.md, section 5 */
-    PYODL_STEPS
-};
-
-PYODL_INLINE int step_rounds_to_odd(int step) {
-    return step == STEP_HALF_FMA || step == STEP_BFLOAT_FMA;
-}
-
-PYODL_INLINE int step_of(int arithmetic) {
-    switch (arithmetic) {
-    case PYODL_FP16_FP32ACC: return STEP_EXACT_PRODUCT;
-    case PYODL_FP16_FMA: return STEP_HALF_FMA;
-    case PYODL_FP16_MULADD: return STEP_HALF_MULADD;
-    case PYODL_BF16_FMA: return STEP_BFLOAT_FMA;
-    default: return STEP_FMA32;
-    }
-}
-
-PYODL_INLINE lanes lanes_fma32(lanes a, lanes b, lanes c) {
-#if PYODL_LANES == 16
-    return (lanes)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
-#elif PYODL_LANES == 8
-    return (lanes)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
-#else
-    lanes result;
-    PYODL_UNROLL
-    for (int i = 0; i < PYODL_LANES; i++)
-        result[i] = fma_float(a[i], b[i], c[i]);
-    return result;
-#endif
-}
-
-/* The same where the product is exact, so that a host without FMA needs none. */
-PYODL_INLINE lanes lanes_exact_fma32(lanes a, lanes b, lanes c) {
-#if PYODL_LANES > 4
-    return lanes_fma32(a, b, c);
-#else
-    return a * b + c;
-#endif
-}
-
-PYODL_INLINE lanes lanes_step(int step, lanes a, lanes b, lanes c) {
-    switch (step) {
-    case STEP_EXACT_PRODUCT: return lanes_exact_fma32(a, b, c);
-    case STEP_HALF_FMA:
-#if PYODL_LANES > 4
-        return lanes_rounded_half(lanes_fma_to_odd(a, b, c));
-#else
-        return lanes_rounded_half(lanes_half_sum_to_odd(a * b, c));
-#endif
-    case STEP_HALF_MULADD: return lanes_rounded_half(lanes_rounded_half(a * b) + c);
-    case STEP_BFLOAT_FMA: return lanes_rounded_bfloat(lanes_fma_to_odd(a, b, c));
-    case STEP_HALF_VIA32: return lanes_rounded_half(lanes_exact_fma32(a, b, c));
-    case STEP_BFLOAT_VIA32: return lanes_rounded_bfloat(lanes_fma32(a, b, c));
-    default: return lanes_fma32(a, b, c);
-    }
-}
-
-/* ---- sums of steps --------------------------------------------------------------------------- */
-
-/* Whether a step's sums are kept in memory, as halves. */
-PYODL_INLINE int step_keeps_halves(int step) {
-    return PYODL_LANES == 8 && (step == STEP_HALF_FMA || step == STEP_HALF_MULADD ||
-                                step == STEP_HALF_VIA32);
-}
-
-#define PYODL_SUMS 24 /* of a tile, at most */
-
-typedef struct {
-    lanes values[PYODL_SUMS];
-#if PYODL_LANES == 8
-    half_slot halves[PYODL_SUMS];
-#endif
-} running_sums; /* of which a step uses one array */
-
-#if PYODL_LANES == 8
-PYODL_INLINE void slot_step(int step, lanes a, lanes b, half_slot *sum) {
-    const lanes c = slot_load(sum);
-    half_slot product;
-    switch (step) {
-    case STEP_HALF_FMA: slot_store(sum, lanes_fma_to_odd(a, b, c)); break;
-    case STEP_HALF_MULADD:
-        slot_store(&product, a * b);
-        slot_store(sum, slot_load(&product) + c);
-        break;
-    default: slot_store(sum, lanes_exact_fma32(a, b, c));
-    }
-}
-#endif
-
-PYODL_INLINE void begin_sum(int step, running_sums *sums, int n, lanes start) {
-#if PYODL_LANES == 8
-    if (step_keeps_halves(step))
-        slot_store(&sums->halves[n], start);
-    else
-#endif
-        sums->values[n] = start;
-    (void)step;
-}
-
-PYODL_INLINE void add_to_sum(int step, lanes a, lanes b, running_sums *sums, int n) {
-#if PYODL_LANES == 8
-    if (step_keeps_halves(step))
-        slot_step(step, a, b, &sums->halves[n]);
-    else
-#endif
-        sums->values[n] = lanes_step(step, a, b, sums->values[n]);
-}
-
-PYODL_INLINE lanes end_sum(int step, const running_sums *sums, int n) {
-#if PYODL_LANES == 8
-    if (step_keeps_halves(step))
-        return slot_load(&sums->halves[n]);
-#endif
-    (void)step;
-    return sums->values[n];
-}
-
-/* A step of an arithmetic on lanes in the ordinary rounding mode, for element-wise work. */
-PYODL_INLINE lanes lanes_fma_step(int arithmetic, lanes a, lanes b, lanes c) {
-    lanes result;
-    switch (arithmetic) {
-    case PYODL_FP16_FMA: return lanes_rounded_half(lanes_half_sum_to_odd(a * b, c));
-    case PYODL_BF16_FMA:
-        for (int i = 0; i < PYODL_LANES; i++)
-            result[i] = fma_step(arithmetic, a[i], b[i], c[i]);
-        return result;
-    default: return lanes_step(step_of(arithmetic), a, b, c);
-    }
-}
-
-/* The same step on one value, in the ordinary rounding mode. */
-PYODL_INLINE float value_step(int step, float a, float b, float c) {
-    switch (step) {
-    case STEP_HALF_FMA: return fma_step(PYODL_FP16_FMA, a, b, c);
-    case STEP_HALF_MULADD: return fma_step(PYODL_FP16_MULADD, a, b, c);
-    case STEP_BFLOAT_FMA: return fma_step(PYODL_BF16_FMA, a, b, c);
-    case STEP_HALF_VIA32: return round_value(PYODL_FLOAT16, fma_float(a, b, c));
-    case STEP_BFLOAT_VIA32: return round_value(PYODL_BFLOAT16, fma_float(a, b, c));
-    default: return fma_float(a, b, c);
-    }
-}
-
-/* The accumulator format of a step. */
-PYODL_INLINE int step_format(int step) {
-    switch (step) {
-    case STEP_EXACT_PRODUCT:
-    case STEP_FMA32: return PYODL_FLOAT32;
-    case STEP_BFLOAT_FMA:
-    case STEP_BFLOAT_VIA32: return PYODL_BFLOAT16;
-    default: return PYODL_FLOAT16;
-    }
 }
 
 #endif

@@ -2,7 +2,7 @@
 #ifndef PYODL_PEAK_H
 #define PYODL_PEAK_H
 
-#include "lanes.h"
+#include "steps.h"
 
 /* Sums that do not wait for each other: enough for two FMA units that take 4 or 5 cycles, and few
  * enough to stay in registers. */

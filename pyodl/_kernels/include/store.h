@@ -12,10 +12,11 @@ typedef struct {
     int32_t out;
 } pyodl_segment;
 
-/* The rows of one register: row i's values lie from i * row_size on, and its outputs from
+/* The rows of one register of a step: row i's values lie from i * row_size on, and its outputs from
  * out_rows[i] on. */
 typedef struct {
     const float *values;
+    int64_t lanes; /* one or two of PYODL_LANES */
     int64_t row_size;
     const int32_t *out_rows;
     int64_t rows;
@@ -60,11 +61,19 @@ static inline void store_straight(int format, void *out, const float *values,
 #undef PYODL_STRAIGHT_CASES
 #undef PYODL_STRAIGHT
 
+/* One row to neighbours. */
+PYODL_INLINE void store_row(int format, void *out, int64_t to, const pyodl_rows *r, int64_t row) {
+    const float *values = r->values + row * r->row_size;
+    lanes_store_canonical(format, out, to, lanes_load(values));
+    if (format != PYODL_FLOAT32 && r->lanes > PYODL_LANES)
+        lanes_store_canonical(format, out, to + PYODL_LANES, lanes_load(values + PYODL_LANES));
+}
+
 /* One row in any number of runs. */
 PYODL_INLINE void store_runs(int format, void *out, int64_t lane_stride, const pyodl_rows *r,
                              int64_t row) {
     uint32_t stored[PYODL_LANES];
-    lanes_store_canonical(format, stored, 0, lanes_load(r->values + row * r->row_size));
+    store_row(format, stored, 0, r, row);
     for (int64_t s = 0; s < r->run_count; s++) {
         const pyodl_segment *run = r->runs + s;
         int64_t to = (int64_t)r->out_rows[row] + run->out;
@@ -77,28 +86,22 @@ PYODL_INLINE void store_runs(int format, void *out, int64_t lane_stride, const p
     }
 }
 
-/* One row of a whole register, lane by lane. */
-PYODL_INLINE void store_scattered(int format, void *out, int64_t to, int64_t lane_stride,
-                                  lanes row) {
-    uint32_t stored[PYODL_LANES];
-    lanes_store_canonical(format, stored, 0, row);
+/* A whole register of stored values, lane by lane. */
+PYODL_INLINE void scatter(int format, int size, void *out, int64_t to, int64_t lane_stride,
+                          const void *stored) {
     PYODL_UNROLL
-    for (int i = 0; i < PYODL_LANES; i++, to += lane_stride)
+    for (int i = 0; i < size; i++, to += lane_stride)
         if (format == PYODL_FLOAT32)
-            ((uint32_t *)out)[to] = stored[i];
+            ((uint32_t *)out)[to] = ((const uint32_t *)stored)[i];
         else
             ((uint16_t *)out)[to] = ((const uint16_t *)stored)[i];
 }
 
 /* 8, 4, 2 or 1 rows of whole registers of 16-bit values, neighbours in the output: transposed. */
-PYODL_INLINE void store_transposed(int format, int count, uint16_t *out, int64_t lane_stride,
-                                   const lanes *rows) {
-    uint16_t stored[8][PYODL_LANES];
+PYODL_INLINE void store_transposed(int count, int size, uint16_t *out, int64_t lane_stride,
+                                   const uint16_t (*stored)[2 * PYODL_LANES]) {
     const int together = 8 / count; /* lanes in a register of transposed values */
-    PYODL_UNROLL
-    for (int i = 0; i < count; i++)
-        lanes_store_canonical(format, stored[i], 0, rows[i]);
-    for (int first = 0; first + 8 <= PYODL_LANES; first += 8) {
+    for (int first = 0; first + 8 <= size; first += 8) {
         pyodl_eight block[8];
         PYODL_UNROLL
         for (int i = 0; i < count; i++)
@@ -127,16 +130,16 @@ PYODL_INLINE int neighbours(const pyodl_rows *r, int64_t row) {
 }
 
 #define PYODL_STORE_CASE(COUNT)                                                                  \
-    case COUNT: store_transposed(format, COUNT, to, lane_stride, sums); break
+    case COUNT: store_transposed(COUNT, (int)r->lanes, to, lane_stride, stored); break
 PYODL_INLINE void store_neighbours(int format, uint16_t *out, int64_t lane_stride,
                                    const pyodl_rows *r) {
-    lanes sums[8];
+    uint16_t stored[8][2 * PYODL_LANES];
     int together;
     for (int64_t row = 0; row < r->rows; row += together) {
         uint16_t *to = out + r->out_rows[row] + r->runs->out;
         together = neighbours(r, row);
         for (int i = 0; i < together; i++)
-            sums[i] = lanes_load(r->values + (row + i) * r->row_size);
+            store_row(format, stored[i], 0, r, row + i);
         switch (together) {
             PYODL_STORE_CASE(1);
             PYODL_STORE_CASE(2);
@@ -159,17 +162,12 @@ PYODL_INLINE void make_canonical(float *values, int64_t size) {
 
 PYODL_INLINE void store_register_rows(int format, void *out, int64_t lane_stride,
                                       const pyodl_rows *r) {
-    const int whole = r->run_count == 1 && r->runs->count == PYODL_LANES;
+    const int whole = r->run_count == 1 && r->runs->count == r->lanes;
     if (whole && lane_stride == 1)
         for (int64_t row = 0; row < r->rows; row++)
-            lanes_store_canonical(format, out, (int64_t)r->out_rows[row] + r->runs->out,
-                              lanes_load(r->values + row * r->row_size));
+            store_row(format, out, (int64_t)r->out_rows[row] + r->runs->out, r, row);
     else if (whole && PYODL_LANES % 8 == 0 && format != PYODL_FLOAT32)
         store_neighbours(format, (uint16_t *)out, lane_stride, r);
-    else if (whole && format == PYODL_FLOAT32)
-        for (int64_t row = 0; row < r->rows; row++)
-            store_scattered(format, out, (int64_t)r->out_rows[row] + r->runs->out, lane_stride,
-                            lanes_load(r->values + row * r->row_size));
     else
         for (int64_t row = 0; row < r->rows; row++)
             store_runs(format, out, lane_stride, r, row);

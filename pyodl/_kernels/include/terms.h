@@ -11,9 +11,9 @@
 
 #define PYODL_LISTED_TERMS 512 /* of K at a time */
 
-/* Whether terms are listed for a step. Not with 16 lanes: nobody has timed it there. */
+/* Whether terms are listed for a step: not where to look at them takes as long as to add them. */
 PYODL_INLINE int step_lists_terms(int step) {
-    return PYODL_LANES < 16 && (step == STEP_HALF_FMA || step == STEP_HALF_MULADD);
+    return !step_is_native(step) && (step == STEP_HALF_FMA || step == STEP_HALF_MULADD);
 }
 
 /* The shape of listed tiles for so many registers and rows: the widest that is filled, and of those
@@ -31,7 +31,6 @@ PYODL_INLINE int listed_shape(int64_t registers, int64_t rows) {
     return found;
 }
 
-#if PYODL_LANES < 16
 typedef struct {
     int64_t count;
     int32_t a_k[PYODL_LISTED_TERMS + 8]; /* room for what is written beyond the count */
@@ -41,7 +40,7 @@ typedef struct {
 /* Which of two lists a row's terms are in: its half's, or the only one where rows are odd. */
 PYODL_INLINE int list_of_row(int rows, int row) { return rows % 2 == 0 && row >= rows / 2; }
 
-#if PYODL_LANES == 8
+#if PYODL_LANES >= 8
 /* Which of eight floats are not zero, a bit each. */
 PYODL_INLINE unsigned nonzero_bits(const float *values) {
     return (unsigned)_mm256_movemask_ps(
@@ -178,16 +177,16 @@ static __attribute__((noinline)) void list_for_rows(int rows, const float *a, co
 /* ---- sums of listed terms -------------------------------------------------------------------- */
 
 /* Add term t of a list to the sums of its rows. */
-PYODL_INLINE void add_term(int step, int first, int stop, int registers, const float *const *a,
-                           const float *const *b, const pyodl_list *list, int64_t t,
+PYODL_INLINE void add_term(int step, int first, int stop, int registers, const void *const *a,
+                           const void *const *b, const pyodl_list *list, int64_t t,
                            running_sums *sums) {
     const int64_t in_a = list->a_k[t], in_b = list->b_k[t];
     PYODL_UNROLL
     for (int i = first; i < stop; i++) {
-        const lanes left = lanes_of(a[i][in_a]);
+        const operand left = operand_of(step, a[i], in_a);
         PYODL_UNROLL
         for (int j = 0; j < registers; j++)
-            add_to_sum(step, left, lanes_load(b[j] + in_b), sums, i * registers + j);
+            add_to_sum(step, left, operand_load(step, b[j], in_b), sums, i * registers + j);
     }
 }
 
@@ -196,18 +195,21 @@ PYODL_INLINE void listed_sum(int step, int rows, int registers, const pyodl_cont
                              const int32_t *a_row, const int32_t *b_column,
                              const pyodl_list lists[2], const float *start, float *tile) {
     const int half = rows % 2 ? rows : rows / 2;
-    const float *a[16], *b[8];
+    const void *a[16], *b[8];
     running_sums sums;
     int64_t t = 0;
     PYODL_UNROLL
     for (int i = 0; i < rows; i++)
-        a[i] = c->a + a_row[i];
+        a[i] = operand_at(step, c->a, a_row[i]);
     PYODL_UNROLL
     for (int j = 0; j < registers; j++)
-        b[j] = c->b + b_column[j];
+        b[j] = operand_at(step, c->b, b_column[j]);
     PYODL_UNROLL
     for (int n = 0; n < rows * registers; n++)
-        begin_sum(step, &sums, n, start ? lanes_of(*start) : lanes_load(tile + n * PYODL_LANES));
+        if (start)
+            begin_sum_of_zero(step, &sums, n, *start);
+        else
+            begin_sum(step, &sums, n, tile + n * step_lanes(step));
     if (half < rows)
         for (; t < lists[0].count && t < lists[1].count; t++) {
             add_term(step, 0, half, registers, a, b, &lists[0], t, &sums);
@@ -220,7 +222,7 @@ PYODL_INLINE void listed_sum(int step, int rows, int registers, const pyodl_cont
             add_term(step, half, rows, registers, a, b, &lists[1], rest, &sums);
     PYODL_UNROLL
     for (int n = 0; n < rows * registers; n++)
-        lanes_store(tile + n * PYODL_LANES, end_sum(step, &sums, n));
+        end_sum(step, &sums, n, tile + n * step_lanes(step));
 }
 
 /* One function per step and shape, as in tile.h. */
@@ -259,19 +261,12 @@ static inline void compute_listed_tile(const pyodl_contraction *c, int step, int
         if (all)
             list_all(c->a_k + k, c->b_k + k, count, lists);
         else
-            list_for_rows(pyodl_shapes[shape].rows, c->a, a_row, c->a_k + k, c->b_k + k, count,
+            list_for_rows(pyodl_shapes[shape].rows, (const float *)c->a, a_row, c->a_k + k, c->b_k + k, count,
                           lists);
         functions[step == STEP_HALF_MULADD][shape - PYODL_LISTED_SHAPES](
             c, a_row, b_column, lists, k ? NULL : &zero, tile);
     }
 }
-#else
-static inline void compute_listed_tile(const pyodl_contraction *c, int step, int shape,
-                                       const int32_t *a_row, const int32_t *b_column, int all,
-                                       float *tile) {
-    (void)c, (void)step, (void)shape, (void)a_row, (void)b_column, (void)all, (void)tile;
-}
-#endif
 
 /* ---- whether to list -------------------------------------------------------------------------- */
 

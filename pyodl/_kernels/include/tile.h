@@ -7,7 +7,7 @@
 #ifndef PYODL_TILE_H
 #define PYODL_TILE_H
 
-#include "lanes.h"
+#include "steps.h"
 
 /* Shapes of a tile, rows by registers of columns: as many accumulators as the register file holds,
  * and one that leaves fewer rows over. */
@@ -22,7 +22,7 @@
 #define PYODL_ROWS_3 4
 #define PYODL_ROWS_2_LOW 4
 #endif
-#define PYODL_MAX_TILE (PYODL_SUMS * PYODL_LANES)
+#define PYODL_MAX_TILE (PYODL_SUMS * 2 * PYODL_LANES)
 
 typedef struct {
     int rows;
@@ -37,7 +37,7 @@ typedef struct {
 #define PYODL_LISTED_SHAPE(STEP, ROWS, REGISTERS) {ROWS, REGISTERS},
 
 #define PYODL_SHAPES 4 /* that a plan's tiles have: the first ones */
-#if PYODL_LANES == 8
+#if PYODL_LANES >= 8
 #define PYODL_STRIP_SHAPES PYODL_SHAPES        /* before those that strips are cut into */
 #define PYODL_LISTED_SHAPES (PYODL_SHAPES + 8) /* before those of tiles with listed terms */
 #else
@@ -46,15 +46,13 @@ typedef struct {
 #endif
 static const pyodl_shape pyodl_shapes[] = {
     {PYODL_ROWS_1, 1}, {PYODL_ROWS_2, 2}, {PYODL_ROWS_3, 3}, {PYODL_ROWS_2_LOW, 2},
-#if PYODL_LANES == 8
-    /* Sums in memory (lanes.h) need no registers, but enough of them to hide the latency of a step;
+#if PYODL_LANES >= 8
+    /* Sums in memory (steps.h) need no registers, but enough of them to hide the latency of a step;
      * fewer for what is left over. Their tiles are cut anew, from strips of a plan's tiles. Lowest
      * first among those of as many registers. */
     {8, 1}, {16, 1}, {4, 2}, {6, 2}, {8, 2}, {4, 3}, {6, 3}, {8, 3},
 #endif
-#if PYODL_LANES < 16
     PYODL_EACH_LISTED_SHAPE(PYODL_LISTED_SHAPE, )
-#endif
 };
 #define PYODL_ALL_SHAPES ((int)(sizeof pyodl_shapes / sizeof *pyodl_shapes))
 
@@ -66,24 +64,24 @@ enum pyodl_order { /* docs/numerics.md, section 3 */
 };
 
 typedef struct {
-    const float *a;
+    const void *a; /* operands as the step takes them (steps.h) */
     const int32_t *a_k;
-    const float *b;
+    const void *b;
     const int32_t *b_k;
     int64_t depth; /* K */
 } pyodl_contraction;
 
 /* Add one k to sums. */
-PYODL_INLINE void accumulate_one(int step, int rows, int registers, const float *const a[],
-                                 const float *const b[], int64_t in_a, int64_t in_b,
+PYODL_INLINE void accumulate_one(int step, int rows, int registers, const void *const a[],
+                                 const void *const b[], int64_t in_a, int64_t in_b,
                                  running_sums *sums) {
-    lanes right[3];
+    operand right[3];
     PYODL_UNROLL
     for (int j = 0; j < registers; j++)
-        right[j] = lanes_load(b[j] + in_b);
+        right[j] = operand_load(step, b[j], in_b);
     PYODL_UNROLL
     for (int i = 0; i < rows; i++) {
-        const lanes left = lanes_of(a[i][in_a]);
+        const operand left = operand_of(step, a[i], in_a);
         PYODL_UNROLL
         for (int j = 0; j < registers; j++)
             add_to_sum(step, left, right[j], sums, i * registers + j);
@@ -95,16 +93,16 @@ PYODL_INLINE void accumulate_one(int step, int rows, int registers, const float 
 PYODL_INLINE void accumulate(int step, int rows, int registers, const pyodl_contraction *c,
                              const int32_t *a_row, const int32_t *b_column, int64_t first,
                              int64_t stop, int64_t stride, running_sums *sums) {
-    const float *a[16], *b[3];
+    const void *a[16], *b[3];
     PYODL_UNROLL
     for (int i = 0; i < rows; i++)
-        a[i] = c->a + a_row[i];
+        a[i] = operand_at(step, c->a, a_row[i]);
     PYODL_UNROLL
     for (int j = 0; j < registers; j++) {
-        b[j] = c->b + b_column[j];
+        b[j] = operand_at(step, c->b, b_column[j]);
         __asm__("" : "+r"(b[j])); /* lest a compiler add the offsets up anew for every k */
     }
-    if (step == STEP_EXACT_PRODUCT || step == STEP_FMA32) {
+    if (step_is_quick(step)) {
         PYODL_UNROLL_FOUR
         for (int64_t k = first; k < stop; k += stride)
             accumulate_one(step, rows, registers, a, b, c->a_k[k], c->b_k[k], sums);
@@ -122,11 +120,14 @@ PYODL_INLINE void tile_sum(int step, int rows, int registers, const pyodl_contra
     running_sums sums;
     PYODL_UNROLL
     for (int n = 0; n < rows * registers; n++)
-        begin_sum(step, &sums, n, start ? lanes_of(*start) : lanes_load(tile + n * PYODL_LANES));
+        if (start)
+            begin_sum_of_zero(step, &sums, n, *start);
+        else
+            begin_sum(step, &sums, n, tile + n * step_lanes(step));
     accumulate(step, rows, registers, c, a_row, b_column, first, stop, stride, &sums);
     PYODL_UNROLL
     for (int n = 0; n < rows * registers; n++)
-        lanes_store(tile + n * PYODL_LANES, end_sum(step, &sums, n));
+        end_sum(step, &sums, n, tile + n * step_lanes(step));
 }
 
 /* The lowest shape for what is left of a strip, or the highest; where strips have no shapes of
@@ -193,8 +194,8 @@ PYODL_INLINE void rounding_restore(unsigned saved) {
 #define PYODL_TILES(STEP)                                                                        \
     {tile_##STEP##_1, tile_##STEP##_2, tile_##STEP##_3, tile_##STEP##_2_LOW}
 
-#if PYODL_LANES == 8
-#define PYODL_HALF_FUNCTIONS(STEP)                                                               \
+#if PYODL_LANES >= 8
+#define PYODL_SLOT_FUNCTIONS(STEP)                                                               \
     PYODL_TILE_FUNCTION(STEP, 8_1, 8, 1)                                                         \
     PYODL_TILE_FUNCTION(STEP, 16_1, 16, 1)                                                       \
     PYODL_TILE_FUNCTION(STEP, 4_2, 4, 2)                                                         \
@@ -203,13 +204,20 @@ PYODL_INLINE void rounding_restore(unsigned saved) {
     PYODL_TILE_FUNCTION(STEP, 4_3, 4, 3)                                                         \
     PYODL_TILE_FUNCTION(STEP, 6_3, 6, 3)                                                         \
     PYODL_TILE_FUNCTION(STEP, 8_3, 8, 3)
-#define PYODL_HALF_TILES(STEP)                                                                   \
+#define PYODL_SLOT_TILES(STEP)                                                                   \
     {NULL,              NULL,              NULL,              NULL,                              \
      tile_##STEP##_8_1, tile_##STEP##_16_1, tile_##STEP##_4_2, tile_##STEP##_6_2,                \
      tile_##STEP##_8_2, tile_##STEP##_4_3,  tile_##STEP##_6_3, tile_##STEP##_8_3}
 #else
+#define PYODL_SLOT_FUNCTIONS(STEP) PYODL_TILE_FUNCTIONS(STEP)
+#define PYODL_SLOT_TILES(STEP) PYODL_TILES(STEP)
+#endif
+#if PYODL_NATIVE_HALVES
 #define PYODL_HALF_FUNCTIONS(STEP) PYODL_TILE_FUNCTIONS(STEP)
 #define PYODL_HALF_TILES(STEP) PYODL_TILES(STEP)
+#else
+#define PYODL_HALF_FUNCTIONS(STEP) PYODL_SLOT_FUNCTIONS(STEP)
+#define PYODL_HALF_TILES(STEP) PYODL_SLOT_TILES(STEP)
 #endif
 
 PYODL_TILE_FUNCTIONS(STEP_EXACT_PRODUCT)
@@ -217,7 +225,7 @@ PYODL_TILE_FUNCTIONS(STEP_FMA32)
 PYODL_HALF_FUNCTIONS(STEP_HALF_FMA)
 PYODL_HALF_FUNCTIONS(STEP_HALF_MULADD)
 PYODL_TILE_FUNCTIONS(STEP_BFLOAT_FMA)
-PYODL_HALF_FUNCTIONS(STEP_HALF_VIA32)
+PYODL_SLOT_FUNCTIONS(STEP_HALF_VIA32)
 PYODL_TILE_FUNCTIONS(STEP_BFLOAT_VIA32)
 
 typedef void (*pyodl_tile)(const pyodl_contraction *, const int32_t *, const int32_t *, int64_t,
@@ -226,7 +234,7 @@ typedef void (*pyodl_tile)(const pyodl_contraction *, const int32_t *, const int
 static const pyodl_tile pyodl_tiles[][PYODL_LISTED_SHAPES] = { /* in the order of enum pyodl_step */
     PYODL_TILES(STEP_EXACT_PRODUCT),      PYODL_TILES(STEP_FMA32),
     PYODL_HALF_TILES(STEP_HALF_FMA),      PYODL_HALF_TILES(STEP_HALF_MULADD),
-    PYODL_TILES(STEP_BFLOAT_FMA),         PYODL_HALF_TILES(STEP_HALF_VIA32),
+    PYODL_TILES(STEP_BFLOAT_FMA),         PYODL_SLOT_TILES(STEP_HALF_VIA32),
     PYODL_TILES(STEP_BFLOAT_VIA32)};
 
 /* Lane 0 plus lane 1 and the last product of an odd K, each addition rounded to the accumulator
@@ -269,7 +277,7 @@ static inline void compute_tile(const pyodl_contraction *c, int step, int order,
     if (order == ORDER_LANES_SPLIT || order == ORDER_LANES_INTO_0) {
         const unsigned mode = rounding_ordinary();
         const int64_t registers = pyodl_shapes[shape].rows * pyodl_shapes[shape].registers;
-        tile_join_lanes(order, step, c->depth, registers * PYODL_LANES, tile, lane1, last);
+        tile_join_lanes(order, step, c->depth, registers * step_lanes(step), tile, lane1, last);
         rounding_restore(mode);
     }
 }
@@ -297,25 +305,25 @@ PYODL_INLINE void units_sum(int step, int size, const pyodl_contraction *c, cons
                             int64_t count, const uint8_t *real, float *tile) {
     running_sums sums;
     int64_t offset[PYODL_UNITS];
-    const float *const a = c->a + units[0].a;
-    const float *b[PYODL_UNITS];
+    const void *const a = operand_at(step, c->a, units[0].a);
+    const void *b[PYODL_UNITS];
     PYODL_UNROLL
     for (int u = 0; u < size; u++) {
         offset[u] = units[u < count ? u : count - 1].b;
-        b[u] = c->b + offset[u];
-        begin_sum(step, &sums, u, lanes_of(0.0f));
+        b[u] = operand_at(step, c->b, offset[u]);
+        begin_sum_of_zero(step, &sums, u, 0.0f);
     }
     for (int64_t k = 0; k < c->depth; k++) {
-        const lanes left = lanes_load(a + c->a_k[k]);
+        const operand left = operand_load(step, a, c->a_k[k]);
         const int64_t in_b = c->b_k[k];
         PYODL_UNROLL
         for (int u = 0; u < size; u++)
             if (!real || real[offset[u] + in_b])
-                add_to_sum(step, left, lanes_load(b[u] + in_b), &sums, u);
+                add_to_sum(step, left, operand_load(step, b[u], in_b), &sums, u);
     }
     PYODL_UNROLL
     for (int u = 0; u < size; u++)
-        lanes_store(tile + u * PYODL_LANES, end_sum(step, &sums, u));
+        end_sum(step, &sums, u, tile + u * step_lanes(step));
 }
 
 #define PYODL_UNITS_FUNCTION(STEP)                                                               \
@@ -370,7 +378,7 @@ static __attribute__((noinline, unused)) float sum_without_padding(
     const unsigned mode = rounding_ordinary();
     for (int64_t k = 0; k < c->depth; k++) {
         const int64_t in_a = a_row + c->a_k[k], in_b = b_column + c->b_k[k];
-        const float a = c->a[in_a], b = c->b[in_b];
+        const float a = operand_value(step, c->a, in_a), b = operand_value(step, c->b, in_b);
         const int is_zero = (a == 0.0f || b == 0.0f) && a * b == 0.0f; /* not 0 * infinity */
         if (real[padded_b ? in_b : in_a] && !(is_zero && float_bits(sum) == 0))
             sum = value_step(step, a, b, sum);

@@ -47,53 +47,58 @@ typedef struct {
     int64_t lane_stride; /* of the output */
 } pyodl_plan;
 
-PYODL_INLINE int any_nan(int count, const lanes *sums) {
+PYODL_INLINE int any_nan(int step, int count, const running_sums *sums) {
     int unordered = 0;
     PYODL_UNROLL
     for (int n = 0; n < count; n += 2)
-        unordered |= lanes_unordered(sums[n], sums[n + 1]);
+        unordered |= sums_unordered(step, sums, n);
     return unordered;
 }
 
-PYODL_INLINE void finish_straight(int format, int rows, int registers, const lanes *sums,
-                                  void *out, const int32_t *out_rows, const int32_t *columns) {
+PYODL_INLINE void finish_straight(int step, int format, int rows, int registers,
+                                  const running_sums *sums, void *out, const int32_t *out_rows,
+                                  const int32_t *columns) {
     PYODL_UNROLL
     for (int i = 0; i < rows; i++)
         PYODL_UNROLL
         for (int j = 0; j < registers; j++)
-            lanes_store_canonical(format, out, (int64_t)out_rows[i] + columns[j],
-                                  sums[i * registers + j]);
+            put_sum(step, format, sums, i * registers + j, out, (int64_t)out_rows[i] + columns[j]);
 }
 
-PYODL_INLINE void finish_transposed(int format, int rows, int registers, const lanes *sums,
-                                    uint16_t *out, int64_t lane_stride, const int32_t *columns) {
+PYODL_INLINE void finish_transposed(int step, int format, int rows, int registers,
+                                    const running_sums *sums, uint16_t *out, int64_t lane_stride,
+                                    const int32_t *columns) {
+    const int size = step_lanes(step);
     PYODL_UNROLL
     for (int j = 0; j < registers; j++) {
-        lanes rows_of_one[16];
+        uint16_t stored[16][2 * PYODL_LANES];
         PYODL_UNROLL
         for (int i = 0; i < rows; i++)
-            rows_of_one[i] = sums[i * registers + j];
+            put_sum(step, format, sums, i * registers + j, stored[i], 0);
         PYODL_UNROLL
         for (int i = 0; i + 8 <= rows; i += 8)
-            store_transposed(format, 8, out + columns[j] + i, lane_stride, rows_of_one + i);
+            store_transposed(8, size, out + columns[j] + i, lane_stride, stored + i);
         if (rows & 4)
-            store_transposed(format, 4, out + columns[j] + (rows & 8), lane_stride,
-                             rows_of_one + (rows & 8));
+            store_transposed(4, size, out + columns[j] + (rows & 8), lane_stride,
+                             stored + (rows & 8));
         if (rows & 2)
-            store_transposed(format, 2, out + columns[j] + (rows & 12), lane_stride,
-                             rows_of_one + (rows & 12));
+            store_transposed(2, size, out + columns[j] + (rows & 12), lane_stride,
+                             stored + (rows & 12));
     }
 }
 
-PYODL_INLINE void finish_scattered(int format, int rows, int registers, const lanes *sums,
-                                   void *out, int64_t lane_stride, const int32_t *out_rows,
-                                   const int32_t *columns) {
+PYODL_INLINE void finish_scattered(int step, int format, int rows, int registers,
+                                   const running_sums *sums, void *out, int64_t lane_stride,
+                                   const int32_t *out_rows, const int32_t *columns) {
     PYODL_UNROLL
     for (int i = 0; i < rows; i++)
         PYODL_UNROLL
-        for (int j = 0; j < registers; j++)
-            store_scattered(format, out, (int64_t)out_rows[i] + columns[j], lane_stride,
-                            sums[i * registers + j]);
+        for (int j = 0; j < registers; j++) {
+            uint32_t stored[PYODL_LANES];
+            put_sum(step, format, sums, i * registers + j, stored, 0);
+            scatter(format, step_lanes(step), out, (int64_t)out_rows[i] + columns[j], lane_stride,
+                    stored);
+        }
 }
 
 /* Compute and store tiles from `first` on, up to the first one that is of another shape, is not
@@ -116,19 +121,19 @@ PYODL_INLINE int64_t whole_tiles(int step, int format, int shape, int rows, int 
         }
         PYODL_UNROLL
         for (int n = 0; n < rows * registers; n++)
-            begin_sum(step, &sums, n, lanes_of(0.0f));
+            begin_sum_of_zero(step, &sums, n, 0.0f);
         accumulate(step, rows, registers, &p->sum, p->a_row + tile->first_row, b_column, 0,
                    p->sum.depth, 1, &sums);
-        if (any_nan(rows * registers, sums.values))
+        if (any_nan(step, rows * registers, &sums))
             break;
         if (tile->finish == FINISH_STRAIGHT)
-            finish_straight(format, rows, registers, sums.values, p->out, out_rows, columns);
+            finish_straight(step, format, rows, registers, &sums, p->out, out_rows, columns);
         else if (transposes && tile->finish == FINISH_TRANSPOSED)
-            finish_transposed(format, rows, registers, sums.values,
+            finish_transposed(step, format, rows, registers, &sums,
                               (uint16_t *)p->out + out_rows[0], p->lane_stride, columns);
         else
-            finish_scattered(format, rows, registers, sums.values, p->out, p->lane_stride, out_rows,
-                             columns);
+            finish_scattered(step, format, rows, registers, &sums, p->out, p->lane_stride,
+                             out_rows, columns);
     }
     return t;
 }
@@ -150,18 +155,32 @@ PYODL_INLINE int64_t whole_tiles(int step, int format, int shape, int rows, int 
 PYODL_WHOLE_FUNCTIONS(STEP_EXACT_PRODUCT, PYODL_FLOAT16)
 PYODL_WHOLE_FUNCTIONS(STEP_FMA32, PYODL_BFLOAT16)
 PYODL_WHOLE_FUNCTIONS(STEP_FMA32, PYODL_FLOAT32)
+#if PYODL_NATIVE_HALVES
+PYODL_WHOLE_FUNCTIONS(STEP_HALF_FMA, PYODL_FLOAT16)
+PYODL_WHOLE_FUNCTIONS(STEP_HALF_MULADD, PYODL_FLOAT16)
+#endif
+
+typedef int64_t (*pyodl_whole)(const pyodl_plan *, int64_t, int64_t);
 
 /* Compute and store tiles of one shape from `first` on; return the first one that is left, which
  * may be `first`. */
 static inline int64_t compute_whole_tiles(const pyodl_plan *p, int step, int format,
                                           int64_t first, int64_t stop) {
-    static int64_t (*const functions[3][PYODL_SHAPES])(const pyodl_plan *, int64_t, int64_t) = {
-        [PYODL_FLOAT16] = PYODL_WHOLE_TILES(STEP_EXACT_PRODUCT, PYODL_FLOAT16),
-        [PYODL_BFLOAT16] = PYODL_WHOLE_TILES(STEP_FMA32, PYODL_BFLOAT16),
-        [PYODL_FLOAT32] = PYODL_WHOLE_TILES(STEP_FMA32, PYODL_FLOAT32)};
-    if (step != STEP_EXACT_PRODUCT && step != STEP_FMA32)
-        return first;
-    return functions[format][p->tiles[first].shape](p, first, stop);
+    static const pyodl_whole exact[] = PYODL_WHOLE_TILES(STEP_EXACT_PRODUCT, PYODL_FLOAT16),
+                             bfloats[] = PYODL_WHOLE_TILES(STEP_FMA32, PYODL_BFLOAT16),
+                             floats[] = PYODL_WHOLE_TILES(STEP_FMA32, PYODL_FLOAT32);
+    const pyodl_whole *functions = NULL;
+#if PYODL_NATIVE_HALVES
+    static const pyodl_whole fused[] = PYODL_WHOLE_TILES(STEP_HALF_FMA, PYODL_FLOAT16),
+                             unfused[] = PYODL_WHOLE_TILES(STEP_HALF_MULADD, PYODL_FLOAT16);
+    if (step_is_native(step))
+        functions = step == STEP_HALF_FMA ? fused : unfused;
+#endif
+    if (step == STEP_EXACT_PRODUCT)
+        functions = exact;
+    else if (step == STEP_FMA32)
+        functions = format == PYODL_BFLOAT16 ? bfloats : floats;
+    return functions ? functions[p->tiles[first].shape](p, first, stop) : first;
 }
 
 #endif

@@ -1,0 +1,326 @@
+/* Stored values to the operands of a contraction, exactly, by rows: to binary32, or halves as they are
+ * where a step takes them (steps.h). */
+#ifndef PYODL_STAGE_H
+#define PYODL_STAGE_H
+
+#include "lanes.h"
+
+/* What becomes of stored values: floats of one of the formats, by its number, or the same halves. */
+enum pyodl_staging { STAGE_HALVES = 3 };
+
+#define PYODL_CHUNK 256 /* floats of a row that are widened before they are spread */
+
+PYODL_INLINE void *staged_at(int staging, void *array, int64_t i) {
+    return (char *)array + i * (staging == STAGE_HALVES ? 2 : 4);
+}
+
+PYODL_INLINE void stage_value(int staging, const void *x, int64_t from, void *out, int64_t to) {
+    if (staging == STAGE_HALVES)
+        ((uint16_t *)out)[to] = ((const uint16_t *)x)[from];
+    else
+        ((float *)out)[to] = load_value(staging, x, from);
+}
+
+/* ---- registers, of which only the first `count` lanes count ----------------------------------- */
+
+#if PYODL_LANES == 16
+#define PYODL_SOME(TYPE, COUNT) ((TYPE)((1ull << (COUNT)) - 1))
+
+PYODL_INLINE lanes load_some(int format, const void *array, int64_t i, int64_t count) {
+    const __mmask16 mask = PYODL_SOME(__mmask16, count);
+    if (format == PYODL_FLOAT32)
+        return (lanes)_mm512_maskz_loadu_ps(mask, (const float *)array + i);
+    const __m256i stored = _mm256_maskz_loadu_epi16(mask, (const uint16_t *)array + i);
+    if (format == PYODL_FLOAT16)
+        return (lanes)_mm512_cvtph_ps(stored);
+    return (lanes)((lanes_bits)_mm512_cvtepu16_epi32(stored) << 16);
+}
+
+PYODL_INLINE void store_some(float *target, lanes value, int64_t count) {
+    _mm512_mask_storeu_ps(target, PYODL_SOME(__mmask16, count), (__m512)value);
+}
+#else
+PYODL_INLINE lanes load_some(int format, const void *array, int64_t i, int64_t count) {
+    float values[PYODL_LANES] = {0};
+    if (count == PYODL_LANES)
+        return lanes_load_value(format, array, i);
+    for (int64_t n = 0; n < count; n++)
+        values[n] = load_value(format, array, i + n);
+    return lanes_load(values);
+}
+
+PYODL_INLINE void store_some(float *target, lanes value, int64_t count) {
+    if (count == PYODL_LANES)
+        lanes_store(target, value);
+    else
+        for (int64_t n = 0; n < count; n++)
+            target[n] = value[n];
+}
+#endif
+
+#if PYODL_NATIVE_HALVES
+PYODL_INLINE half_lanes load_some_halves(const uint16_t *source, int64_t count) {
+    return (half_lanes)_mm512_maskz_loadu_epi16(PYODL_SOME(__mmask32, count), source);
+}
+
+PYODL_INLINE void store_some_halves(uint16_t *target, half_lanes value, int64_t count) {
+    _mm512_mask_storeu_epi16(target, PYODL_SOME(__mmask32, count), (__m512i)value);
+}
+#endif
+
+PYODL_INLINE int64_t at_most(int64_t count, int64_t most) { return count < most ? count : most; }
+
+/* ---- rows of neighbours ----------------------------------------------------------------------- */
+
+PYODL_INLINE void stage_block(int staging, const void *x, int64_t from, void *out, int64_t to,
+                              int64_t count) {
+#if PYODL_NATIVE_HALVES
+    if (staging == STAGE_HALVES) {
+        for (int64_t i = 0; i < count; i += 2 * PYODL_LANES) {
+            const int64_t now = at_most(count - i, 2 * PYODL_LANES);
+            store_some_halves((uint16_t *)out + to + i,
+                              load_some_halves((const uint16_t *)x + from + i, now), now);
+        }
+        return;
+    }
+#endif
+    float *target = (float *)out + to;
+    int64_t i = 0;
+    for (; i + PYODL_LANES <= count; i += PYODL_LANES)
+        lanes_store(target + i, lanes_load_value(staging, x, from + i));
+    if (i < count)
+        store_some(target + i, load_some(staging, x, from + i, count - i), count - i);
+}
+
+PYODL_INLINE void stage_rows_block(int staging, const void *x, int64_t from, int64_t row_stride,
+                                   void *out, int64_t out_row_stride, int64_t rows,
+                                   int64_t count) {
+    for (int64_t r = 0; r < rows; r++)
+        stage_block(staging, x, from + r * row_stride, out, r * out_row_stride, count);
+}
+
+/* Rows of neighbours to rows of neighbours. */
+static inline void stage_plane(int staging, const void *x, int64_t from, int64_t row_stride,
+                               void *out, int64_t out_row_stride, int64_t rows, int64_t count) {
+#define PYODL_CASE(STAGING)                                                                      \
+    case STAGING:                                                                                \
+        stage_rows_block(STAGING, x, from, row_stride, out, out_row_stride, rows, count);        \
+        break;
+    switch (staging) {
+        PYODL_CASE(PYODL_FLOAT16)
+        PYODL_CASE(PYODL_BFLOAT16)
+        PYODL_CASE(PYODL_FLOAT32)
+        PYODL_CASE(STAGE_HALVES)
+    }
+#undef PYODL_CASE
+}
+
+/* Elements of two registers in turn: those with even numbers, those with odd ones. */
+#define PYODL_EVENS_4 0, 2, 4, 6
+#define PYODL_EVENS_8 PYODL_EVENS_4, 8, 10, 12, 14
+#define PYODL_EVENS_16 PYODL_EVENS_8, 16, 18, 20, 22, 24, 26, 28, 30
+#define PYODL_EVENS_32                                                                           \
+    PYODL_EVENS_16, 32, 34, 36, 38, 40, 42, 44, 46, 48, 50, 52, 54, 56, 58, 60, 62
+#define PYODL_ODDS_4 1, 3, 5, 7
+#define PYODL_ODDS_8 PYODL_ODDS_4, 9, 11, 13, 15
+#define PYODL_ODDS_16 PYODL_ODDS_8, 17, 19, 21, 23, 25, 27, 29, 31
+#define PYODL_ODDS_32                                                                            \
+    PYODL_ODDS_16, 33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63
+#if PYODL_LANES == 16
+#define PYODL_EVENS PYODL_EVENS_16
+#define PYODL_ODDS PYODL_ODDS_16
+#elif PYODL_LANES == 8
+#define PYODL_EVENS PYODL_EVENS_8
+#define PYODL_ODDS PYODL_ODDS_8
+#else
+#define PYODL_EVENS PYODL_EVENS_4
+#define PYODL_ODDS PYODL_ODDS_4
+#endif
+
+/* Deal out two registers or less: even elements to `even`, odd ones to `odd`, or nowhere if NULL. */
+PYODL_INLINE void deal_some(int staging, const void *x, int64_t from, void *even, void *odd,
+                            int64_t to, int64_t count) {
+    const int64_t evens = (count + 1) / 2, odds = count / 2;
+#if PYODL_NATIVE_HALVES
+    if (staging == STAGE_HALVES) {
+        const uint16_t *source = (const uint16_t *)x + from;
+        const int64_t size = 2 * PYODL_LANES, in_low = at_most(count, size);
+        const half_lanes low = load_some_halves(source, in_low);
+        const half_lanes high = load_some_halves(source + size, count - in_low);
+        store_some_halves((uint16_t *)even + to,
+                          __builtin_shufflevector(low, high, PYODL_EVENS_32), evens);
+        if (odd)
+            store_some_halves((uint16_t *)odd + to,
+                              __builtin_shufflevector(low, high, PYODL_ODDS_32), odds);
+        return;
+    }
+#endif
+    const int64_t in_low = at_most(count, PYODL_LANES);
+    const lanes low = load_some(staging, x, from, in_low);
+    const lanes high = load_some(staging, x, from + PYODL_LANES, count - in_low);
+    store_some((float *)even + to, __builtin_shufflevector(low, high, PYODL_EVENS), evens);
+    if (odd)
+        store_some((float *)odd + to, __builtin_shufflevector(low, high, PYODL_ODDS), odds);
+}
+
+PYODL_INLINE void deal_rows_block(int staging, const void *x, int64_t from, int64_t row_stride,
+                                  void *even, void *odd, int64_t out_row_stride, int64_t rows,
+                                  int64_t count) {
+    const int64_t most = 2 * PYODL_LANES * (staging == STAGE_HALVES ? 2 : 1);
+    for (int64_t r = 0; r < rows; r++) {
+        const int64_t row = from + r * row_stride, to = r * out_row_stride;
+        for (int64_t i = 0; i < count; i += most)
+            deal_some(staging, x, row + i, even, odd, to + i / 2, at_most(count - i, most));
+    }
+}
+
+/* Rows of neighbours dealt out. */
+static inline void deal_plane(int staging, const void *x, int64_t from, int64_t row_stride,
+                              void *even, void *odd, int64_t out_row_stride, int64_t rows,
+                              int64_t count) {
+#define PYODL_CASE(STAGING)                                                                      \
+    case STAGING:                                                                                \
+        deal_rows_block(STAGING, x, from, row_stride, even, odd, out_row_stride, rows, count);   \
+        break;
+    switch (staging) {
+        PYODL_CASE(PYODL_FLOAT16)
+        PYODL_CASE(PYODL_BFLOAT16)
+        PYODL_CASE(PYODL_FLOAT32)
+        PYODL_CASE(STAGE_HALVES)
+    }
+#undef PYODL_CASE
+}
+
+/* ---- rows of any strides ----------------------------------------------------------------------- */
+
+/* One row. Close strides are widened whole and picked from. */
+static inline void stage_row(int staging, const void *x, int64_t from, int64_t stride, void *out,
+                             int64_t out_stride, int64_t count) {
+    float chunk[PYODL_CHUNK];
+    if (staging == STAGE_HALVES) {
+        for (int64_t i = 0; i < count; i++)
+            stage_value(STAGE_HALVES, x, from + i * stride, out, i * out_stride);
+    } else if (stride >= 1 && stride <= 8) {
+        const int64_t most = (PYODL_CHUNK - 1) / stride + 1;
+        for (int64_t done = 0; done < count; done += most) {
+            const int64_t now = at_most(count - done, most);
+            stage_plane(staging, x, from + done * stride, 0, chunk, 0, 1, (now - 1) * stride + 1);
+            for (int64_t i = 0; i < now; i++)
+                ((float *)out)[(done + i) * out_stride] = chunk[i * stride];
+        }
+    } else {
+        for (int64_t i = 0; i < count; i++)
+            stage_value(staging, x, from + i * stride, out, i * out_stride);
+    }
+}
+
+/* ---- transposed -------------------------------------------------------------------------------- */
+
+PYODL_INLINE void stage_eight(int staging, pyodl_eight values, void *out) {
+    if (staging == STAGE_HALVES) {
+        memcpy(out, &values, sizeof values);
+        return;
+    }
+#if PYODL_LANES >= 8
+    if (staging == PYODL_FLOAT16) {
+        _mm256_storeu_ps((float *)out, _mm256_cvtph_ps((__m128i)values));
+        return;
+    }
+#endif
+    uint16_t stored[8];
+    memcpy(stored, &values, sizeof stored);
+    for (int i = 0; i < 8; i++)
+        stage_value(staging, stored, i, out, i);
+}
+
+/* Where element (r, c) of a transposed matrix goes: every `inner` rows lie row_stride apart, and
+ * such groups group_stride; columns are neighbours. */
+typedef struct {
+    void *out;
+    int64_t inner;
+    int64_t row_stride;
+    int64_t group_stride;
+} pyodl_target;
+
+PYODL_INLINE int64_t target_row(const pyodl_target *t, int64_t r) {
+    return r / t->inner * t->group_stride + r % t->inner * t->row_stride;
+}
+
+/* Rows [start, stop) of columns [column, column + 8), eight by eight; returns the first row left. */
+PYODL_INLINE int64_t stage_eights(int staging, const uint16_t *x, int64_t column_stride,
+                                  const pyodl_target *t, int64_t start, int64_t stop,
+                                  int64_t column) {
+    int64_t r = start;
+    for (; r + 8 <= stop; r += 8) {
+        pyodl_eight block[8];
+        PYODL_UNROLL
+        for (int j = 0; j < 8; j++)
+            memcpy(&block[j], x + (column + j) * column_stride + r, sizeof block[j]);
+        transpose_eight(block);
+        if (r % t->inner + 8 <= t->inner) {
+            const int64_t row = target_row(t, r) + column;
+            PYODL_UNROLL
+            for (int i = 0; i < 8; i++)
+                stage_eight(staging, block[i], staged_at(staging, t->out, row + i * t->row_stride));
+        } else {
+            for (int i = 0; i < 8; i++)
+                stage_eight(staging, block[i],
+                            staged_at(staging, t->out, target_row(t, r + i) + column));
+        }
+    }
+    return r;
+}
+
+PYODL_INLINE void stage_columns(int staging, const void *x, int64_t from, int64_t column_stride,
+                                const pyodl_target *t, int64_t start, int64_t stop,
+                                int64_t columns) {
+    int64_t c = 0;
+    if (staging != PYODL_FLOAT32)
+        for (; c + 8 <= columns; c += 8) {
+            const int64_t done = stage_eights(staging, (const uint16_t *)x + from, column_stride,
+                                              t, start, stop, c);
+            for (int64_t r = done; r < stop; r++)
+                for (int64_t j = c; j < c + 8; j++)
+                    stage_value(staging, x, from + j * column_stride + r, t->out,
+                                target_row(t, r) + j);
+        }
+    for (int64_t r = start; r < stop; r++)
+        for (int64_t j = c; j < columns; j++)
+            stage_value(staging, x, from + j * column_stride + r, t->out, target_row(t, r) + j);
+}
+
+/* Matrix rows [start, stop) that are neighbours in the source, with columns that are neighbours in
+ * the target. */
+static inline void stage_transposed(int staging, const void *x, int64_t from, int64_t column_stride,
+                                    void *out, int64_t inner, int64_t row_stride,
+                                    int64_t group_stride, int64_t start, int64_t stop,
+                                    int64_t columns) {
+    const pyodl_target target = {out, inner, row_stride, group_stride};
+#define PYODL_CASE(STAGING)                                                                      \
+    case STAGING:                                                                                \
+        stage_columns(STAGING, x, from, column_stride, &target, start, stop, columns);           \
+        break;
+    switch (staging) {
+        PYODL_CASE(PYODL_FLOAT16)
+        PYODL_CASE(PYODL_BFLOAT16)
+        PYODL_CASE(PYODL_FLOAT32)
+        PYODL_CASE(STAGE_HALVES)
+    }
+#undef PYODL_CASE
+}
+
+/* Whether there is an infinity or a NaN: an exponent of all ones. */
+static inline int32_t has_nonfinite(int format, const void *x, int64_t count) {
+    const uint16_t exponent = format == PYODL_FLOAT16 ? 0x7C00u : 0x7F80u;
+    uint32_t wide = 0;
+    uint16_t found = 0; /* as wide as what is compared, for as many lanes */
+    if (format == PYODL_FLOAT32)
+        for (int64_t i = 0; i < count; i++)
+            wide |= (((const uint32_t *)x)[i] & 0x7F800000u) == 0x7F800000u;
+    else
+        for (int64_t i = 0; i < count; i++)
+            found |= (((const uint16_t *)x)[i] & exponent) == exponent;
+    return (int32_t)(wide | found);
+}
+
+#endif

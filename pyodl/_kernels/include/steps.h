@@ -1,0 +1,310 @@
+/* One accumulation of a sum of products, `acc + a * b`, on registers: its operands and its sums.
+ *
+ * A step says what rounds when (docs/numerics.md, section 2), and so in what form operands and sums
+ * are kept: as floats; sums as halves in memory, where that rounds faster; or both as halves, where
+ * the processor computes in binary16. Callers name a step by a constant, so that nothing is decided
+ * when they run.
+ */
+#ifndef PYODL_STEPS_H
+#define PYODL_STEPS_H
+
+#include "lanes.h"
+
+/* ---- one step of a sum of products --------------------------------------------------------- */
+
+enum pyodl_step {
+    STEP_EXACT_PRODUCT = 0, /* binary32 sum of products of halves, which are exact */
+    STEP_FMA32 = 1,         /* binary32, fused */
+    STEP_HALF_FMA = 2,
+    STEP_HALF_MULADD = 3,
+    STEP_BFLOAT_FMA = 4,
+    STEP_HALF_VIA32 = 5,    /* fused in binary32, then rounded: the strided or padded direct */
+    STEP_BFLOAT_VIA32 = 6,  /* input gradient, docs/numerics.md, section 5 */
+    PYODL_STEPS
+};
+
+PYODL_INLINE int step_rounds_to_odd(int step) {
+    return step == STEP_HALF_FMA || step == STEP_BFLOAT_FMA;
+}
+
+PYODL_INLINE int step_of(int arithmetic) {
+    switch (arithmetic) {
+    case PYODL_FP16_FP32ACC: return STEP_EXACT_PRODUCT;
+    case PYODL_FP16_FMA: return STEP_HALF_FMA;
+    case PYODL_FP16_MULADD: return STEP_HALF_MULADD;
+    case PYODL_BF16_FMA: return STEP_BFLOAT_FMA;
+    default: return STEP_FMA32;
+    }
+}
+
+PYODL_INLINE lanes lanes_fma32(lanes a, lanes b, lanes c) {
+#if PYODL_LANES == 16
+    return (lanes)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif PYODL_LANES == 8
+    return (lanes)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+    lanes result;
+    PYODL_UNROLL
+    for (int i = 0; i < PYODL_LANES; i++)
+        result[i] = fma_float(a[i], b[i], c[i]);
+    return result;
+#endif
+}
+
+/* The same where the product is exact, so that a host without FMA needs none. */
+PYODL_INLINE lanes lanes_exact_fma32(lanes a, lanes b, lanes c) {
+#if PYODL_LANES > 4
+    return lanes_fma32(a, b, c);
+#else
+    return a * b + c;
+#endif
+}
+
+PYODL_INLINE lanes lanes_step(int step, lanes a, lanes b, lanes c) {
+    switch (step) {
+    case STEP_EXACT_PRODUCT: return lanes_exact_fma32(a, b, c);
+    case STEP_HALF_FMA:
+#if PYODL_LANES > 4
+        return lanes_rounded_half(lanes_fma_to_odd(a, b, c));
+#else
+        return lanes_rounded_half(lanes_half_sum_to_odd(a * b, c));
+#endif
+    case STEP_HALF_MULADD: return lanes_rounded_half(lanes_rounded_half(a * b) + c);
+    case STEP_BFLOAT_FMA: return lanes_rounded_bfloat(lanes_fma_to_odd(a, b, c));
+    case STEP_HALF_VIA32: return lanes_rounded_half(lanes_exact_fma32(a, b, c));
+    case STEP_BFLOAT_VIA32: return lanes_rounded_bfloat(lanes_fma32(a, b, c));
+    default: return lanes_fma32(a, b, c);
+    }
+}
+
+/* ---- registers of halves --------------------------------------------------------------------- */
+
+/* Where the processor has binary16 arithmetic, a register holds twice as many halves as floats, and
+ * rounds every operation once, subnormals included. */
+#if PYODL_NATIVE_HALVES
+PYODL_INLINE half_lanes half_lanes_of(uint16_t half) {
+    return (half_lanes)_mm512_set1_epi16((short)half);
+}
+
+PYODL_INLINE half_lanes half_lanes_from(lanes low, lanes high) {
+    const __m256i halves[2] = {_mm512_cvtps_ph((__m512)low, PYODL_TO_NEAREST),
+                               _mm512_cvtps_ph((__m512)high, PYODL_TO_NEAREST)};
+    half_lanes joined;
+    memcpy(&joined, halves, sizeof joined);
+    return joined;
+}
+
+PYODL_INLINE lanes half_lanes_low(half_lanes value) {
+    return (lanes)_mm512_cvtph_ps(_mm512_castsi512_si256((__m512i)value));
+}
+
+PYODL_INLINE lanes half_lanes_high(half_lanes value) {
+    return (lanes)_mm512_cvtph_ps(_mm512_extracti64x4_epi64((__m512i)value, 1));
+}
+
+/* Whether there is a NaN in either. */
+PYODL_INLINE int half_lanes_unordered(half_lanes a, half_lanes b) {
+    return _mm512_cmp_ph_mask((__m512h)a, (__m512h)b, _CMP_UNORD_Q) != 0;
+}
+
+PYODL_INLINE half_lanes half_lanes_step(int step, half_lanes a, half_lanes b, half_lanes c) {
+    if (step == STEP_HALF_MULADD)
+        return (half_lanes)_mm512_add_ph(_mm512_mul_ph((__m512h)a, (__m512h)b), (__m512h)c);
+    return (half_lanes)_mm512_fmadd_ph((__m512h)a, (__m512h)b, (__m512h)c);
+}
+#else
+half_lanes half_lanes_of(uint16_t half); /* never called */
+half_lanes half_lanes_from(lanes low, lanes high);
+lanes half_lanes_low(half_lanes value);
+lanes half_lanes_high(half_lanes value);
+int half_lanes_unordered(half_lanes a, half_lanes b);
+half_lanes half_lanes_step(int step, half_lanes a, half_lanes b, half_lanes c);
+#endif
+
+/* ---- operands and sums of steps ------------------------------------------------------------- */
+
+/* Whether a step is one of the processor's own: its operands are halves as they are stored, and
+ * its registers hold twice as many. */
+PYODL_INLINE int step_is_native(int step) {
+    return PYODL_NATIVE_HALVES && (step == STEP_HALF_FMA || step == STEP_HALF_MULADD);
+}
+
+/* Whether a step is an instruction or two, so that what leads to the next k takes its share. */
+PYODL_INLINE int step_is_quick(int step) {
+    return step_is_native(step) || step == STEP_EXACT_PRODUCT || step == STEP_FMA32;
+}
+
+/* Outputs in one register. */
+PYODL_INLINE int step_lanes(int step) {
+    return step_is_native(step) ? 2 * PYODL_LANES : PYODL_LANES;
+}
+
+/* Bytes of an operand's element. */
+PYODL_INLINE int step_operand_size(int step) { return step_is_native(step) ? 2 : 4; }
+
+/* Whether a step's sums are kept in memory, as halves. */
+PYODL_INLINE int step_keeps_halves(int step) {
+    return PYODL_LANES >= 8 && !step_is_native(step) &&
+           (step == STEP_HALF_FMA || step == STEP_HALF_MULADD || step == STEP_HALF_VIA32);
+}
+
+/* A register of operands, of which a step uses one member. */
+typedef struct {
+    lanes values;
+    half_lanes halves;
+} operand;
+
+PYODL_INLINE const void *operand_at(int step, const void *array, int64_t i) {
+    return (const char *)array + i * step_operand_size(step);
+}
+
+PYODL_INLINE float operand_value(int step, const void *array, int64_t i) {
+    return load_value(step_is_native(step) ? PYODL_FLOAT16 : PYODL_FLOAT32, array, i);
+}
+
+PYODL_INLINE operand operand_load(int step, const void *array, int64_t i) {
+    operand loaded;
+    if (step_is_native(step))
+        memcpy(&loaded.halves, operand_at(step, array, i), sizeof loaded.halves);
+    else
+        loaded.values = lanes_load((const float *)array + i);
+    return loaded;
+}
+
+/* One element in all lanes. */
+PYODL_INLINE operand operand_of(int step, const void *array, int64_t i) {
+    operand spread;
+    if (step_is_native(step))
+        spread.halves = half_lanes_of(((const uint16_t *)array)[i]);
+    else
+        spread.values = lanes_of(((const float *)array)[i]);
+    return spread;
+}
+
+#define PYODL_SUMS 24 /* of a tile, at most */
+
+typedef struct {
+    lanes values[PYODL_SUMS];
+    half_lanes halves[PYODL_SUMS];
+#if PYODL_LANES >= 8
+    half_slot slots[PYODL_SUMS];
+#endif
+} running_sums; /* of which a step uses one array */
+
+#if PYODL_LANES >= 8
+PYODL_INLINE void slot_step(int step, lanes a, lanes b, half_slot *sum) {
+    const lanes c = slot_load(sum);
+    half_slot product;
+    switch (step) {
+    case STEP_HALF_FMA: slot_store(sum, lanes_fma_to_odd(a, b, c)); break;
+    case STEP_HALF_MULADD:
+        slot_store(&product, a * b);
+        slot_store(sum, slot_load(&product) + c);
+        break;
+    default: slot_store(sum, lanes_exact_fma32(a, b, c));
+    }
+}
+#endif
+
+/* Begin a sum with values of the accumulator's format, one a lane. */
+PYODL_INLINE void begin_sum(int step, running_sums *sums, int n, const float *start) {
+    if (step_is_native(step))
+        sums->halves[n] = half_lanes_from(lanes_load(start), lanes_load(start + PYODL_LANES));
+#if PYODL_LANES >= 8
+    else if (step_keeps_halves(step))
+        slot_store(&sums->slots[n], lanes_load(start));
+#endif
+    else
+        sums->values[n] = lanes_load(start);
+}
+
+/* Begin a sum with a zero. */
+PYODL_INLINE void begin_sum_of_zero(int step, running_sums *sums, int n, float zero) {
+    if (step_is_native(step))
+        sums->halves[n] = half_lanes_of(half_from_float(zero));
+#if PYODL_LANES >= 8
+    else if (step_keeps_halves(step))
+        slot_store(&sums->slots[n], lanes_of(zero));
+#endif
+    else
+        sums->values[n] = lanes_of(zero);
+}
+
+PYODL_INLINE void add_to_sum(int step, operand a, operand b, running_sums *sums, int n) {
+    if (step_is_native(step))
+        sums->halves[n] = half_lanes_step(step, a.halves, b.halves, sums->halves[n]);
+#if PYODL_LANES >= 8
+    else if (step_keeps_halves(step))
+        slot_step(step, a.values, b.values, &sums->slots[n]);
+#endif
+    else
+        sums->values[n] = lanes_step(step, a.values, b.values, sums->values[n]);
+}
+
+/* Store a sum as floats, one a lane. */
+PYODL_INLINE void end_sum(int step, const running_sums *sums, int n, float *target) {
+    if (step_is_native(step)) {
+        lanes_store(target, half_lanes_low(sums->halves[n]));
+        lanes_store(target + PYODL_LANES, half_lanes_high(sums->halves[n]));
+    }
+#if PYODL_LANES >= 8
+    else if (step_keeps_halves(step))
+        lanes_store(target, slot_load(&sums->slots[n]));
+#endif
+    else
+        lanes_store(target, sums->values[n]);
+}
+
+/* Round and store a sum whose NaNs are canonical. */
+PYODL_INLINE void put_sum(int step, int format, const running_sums *sums, int n, void *array,
+                          int64_t i) {
+    if (step_is_native(step))
+        memcpy((uint16_t *)array + i, &sums->halves[n], sizeof sums->halves[n]);
+    else
+        lanes_store_canonical(format, array, i, sums->values[n]);
+}
+
+/* Whether there is a NaN in sum n or the next. */
+PYODL_INLINE int sums_unordered(int step, const running_sums *sums, int n) {
+    if (step_is_native(step))
+        return half_lanes_unordered(sums->halves[n], sums->halves[n + 1]);
+    return lanes_unordered(sums->values[n], sums->values[n + 1]);
+}
+
+/* A step of an arithmetic on lanes in the ordinary rounding mode, for element-wise work. */
+PYODL_INLINE lanes lanes_fma_step(int arithmetic, lanes a, lanes b, lanes c) {
+    lanes result;
+    switch (arithmetic) {
+    case PYODL_FP16_FMA: return lanes_rounded_half(lanes_half_sum_to_odd(a * b, c));
+    case PYODL_BF16_FMA:
+        for (int i = 0; i < PYODL_LANES; i++)
+            result[i] = fma_step(arithmetic, a[i], b[i], c[i]);
+        return result;
+    default: return lanes_step(step_of(arithmetic), a, b, c);
+    }
+}
+
+/* The same step on one value, in the ordinary rounding mode. */
+PYODL_INLINE float value_step(int step, float a, float b, float c) {
+    switch (step) {
+    case STEP_HALF_FMA: return fma_step(PYODL_FP16_FMA, a, b, c);
+    case STEP_HALF_MULADD: return fma_step(PYODL_FP16_MULADD, a, b, c);
+    case STEP_BFLOAT_FMA: return fma_step(PYODL_BF16_FMA, a, b, c);
+    case STEP_HALF_VIA32: return round_value(PYODL_FLOAT16, fma_float(a, b, c));
+    case STEP_BFLOAT_VIA32: return round_value(PYODL_BFLOAT16, fma_float(a, b, c));
+    default: return fma_float(a, b, c);
+    }
+}
+
+/* The accumulator format of a step. */
+PYODL_INLINE int step_format(int step) {
+    switch (step) {
+    case STEP_EXACT_PRODUCT:
+    case STEP_FMA32: return PYODL_FLOAT32;
+    case STEP_BFLOAT_FMA:
+    case STEP_BFLOAT_VIA32: return PYODL_BFLOAT16;
+    default: return PYODL_FLOAT16;
+    }
+}
+
+#endif
