@@ -96,7 +96,8 @@ for _module in _LOADED.values():
 LANES: tuple[int, ...] = _LOADED["_contraction"].LANES
 OPERANDS: tuple[str, ...] = _LOADED["_contraction"].OPERANDS
 LISTS_TERMS: tuple[bool, ...] = _LOADED["_contraction"].LISTS_TERMS
-SHAPES: tuple[tuple[int, int], ...] = _LOADED["_contraction"].SHAPES  # of tiles: rows, registers
+# Of tiles: rows, registers, how many of the rows may lie equally far apart.
+SHAPES: tuple[tuple[int, int, int], ...] = _LOADED["_contraction"].SHAPES
 PEAK_MACS: int = _LOADED["_peak"].PEAK_MACS  # multiply-adds of one round of "fma_peak"
 
 

@@ -421,6 +421,9 @@ cdef void contract(const Arguments *args, int num_threads) noexcept nogil:
 # By step: outputs in one register, the format of operands, whether zeros are left out.
 LANES = tuple(step_lanes(step) for step in range(PYODL_STEPS))
 OPERANDS = tuple("float16" if step_is_native(step) else "float32" for step in range(PYODL_STEPS))
-SHAPES = tuple((pyodl_shapes[i].rows, pyodl_shapes[i].registers) for i in range(PYODL_SHAPES))
+SHAPES = tuple(
+    (pyodl_shapes[i].rows, pyodl_shapes[i].registers, pyodl_shapes[i].together)
+    for i in range(PYODL_SHAPES)
+)
 LISTS_TERMS = tuple(bool(step_lists_terms(step)) for step in range(PYODL_STEPS))
 KERNELS = {"contract": kernel_capsule(contract)}

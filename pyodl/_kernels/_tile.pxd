@@ -13,6 +13,7 @@ cdef extern from "include/tile.h" nogil:
     ctypedef struct Shape "pyodl_shape":
         int rows
         int registers
+        int together
     const Shape *pyodl_shapes
     int STEP_EXACT_PRODUCT
     int STEP_HALF_MULADD
@@ -72,6 +73,7 @@ cdef extern from "include/whole_tiles.h" nogil:
         int32_t first_segment
         int32_t segments
         int32_t padded
+        int32_t count
     ctypedef struct Tile "pyodl_cut":
         int32_t first_row
         int32_t rows
@@ -79,6 +81,7 @@ cdef extern from "include/whole_tiles.h" nogil:
         int32_t shape
         int32_t order
         int32_t finish
+        int32_t spaced
     ctypedef struct Plan "pyodl_plan":
         Contraction sum
         const int32_t *a_row
@@ -102,7 +105,7 @@ cdef extern from "include/terms.h" nogil:
 
 
 cdef enum:
-    MAX_ROWS = 16
+    MAX_ROWS = 18
     MAX_REGISTERS = 8
     MAX_LANES = 32
     MAX_UNITS = 9

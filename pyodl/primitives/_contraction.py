@@ -5,11 +5,11 @@ region of the output is summed; this module cuts the output into register tiles.
 a bit: k is not cut, and every output has one owner.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, product
 
 import numpy as np
 from numpy import ndarray
@@ -88,7 +88,8 @@ def _registers(
 ) -> tuple[list[list[int]], list[list[int]]]:
     """Cover columns with registers and these with segments (lane, count, out).
 
-    A register is (b, out, first segment, segments, padded), ``out`` that of its first segment.
+    A register is (b, out, first segment, segments, padded, count), ``out`` and ``count`` those of
+    its first segment.
 
     A register takes every column that lies within its lanes, so that it may run on over a gap
     such as the padding between two rows of pixels.
@@ -112,31 +113,43 @@ def _registers(
         padded = _meets_padding(offsets, base, lanes)
         out_column = segments[first_segment][2]
         count = len(segments) - first_segment
-        registers.append([base, out_column, first_segment, count, padded])
+        lanes_used = segments[first_segment][1]
+        registers.append([base, out_column, first_segment, count, padded, lanes_used])
     return registers, segments
 
 
 def _finishes(
     offsets: Offsets,
     registers: Sequence[Sequence[int]],
-    segments: Sequence[Sequence[int]],
     tiles: Sequence[Sequence[int]],
     lanes: int,
 ) -> list[Finish]:
     """Return how each tile (row, rows, register, shape, order) may be stored."""
-    whole = [count == 1 and segments[first][1] == lanes for _, _, first, count, _ in registers]
+    together = [segments == 1 for _, _, _, segments, _, _ in registers]
+    whole = [count == lanes for *_, count in registers]
     gaps = np.concatenate([[0], np.cumsum(np.diff(offsets.out_row) != 1)])
 
     def finish(row: int, rows: int, register: int, shape: int, order: int) -> Finish:
-        most, width = SHAPES[shape]
-        if order != Order.SEQUENTIAL or rows < most or not all(whole[register : register + width]):
+        most, width, _ = SHAPES[shape]
+        taken = slice(register, register + width)
+        if order != Order.SEQUENTIAL or rows < most or not all(together[taken]):
             return Finish.APART
-        if offsets.lane_stride == 1:
+        if offsets.lane_stride == 1 and all(whole[taken]):
             return Finish.STRAIGHT
         neighbours = gaps[row + rows - 1] == gaps[row]
         return Finish.TRANSPOSED if neighbours else Finish.SCATTERED
 
     return [finish(*tile) for tile in tiles]
+
+
+def _spacing(a_row: ndarray) -> int:
+    """Return how many rows after one another lie equally far apart in a: 4, 3 or 1 of them."""
+    for together in (4, 3):
+        whole = a_row[: len(a_row) // together * together].reshape(-1, together)
+        apart = np.diff(whole, axis=1)
+        if apart.size and (apart == apart[0, 0]).all():
+            return together
+    return 1
 
 
 def _meets_padding(offsets: Offsets, base: int, lanes: int) -> int:
@@ -148,23 +161,50 @@ def _meets_padding(offsets: Offsets, base: int, lanes: int) -> int:
     return int(not offsets.real[met].all())
 
 
-_EFFORT = (1.6, 1.05, 1.0, 1.1)  # measured time of an accumulation in tiles of each of SHAPES
+# The time that an accumulation takes in tiles of each shape, as measured: of rows that are spaced, and
+# of those that are not and want an address each.
+_EFFORT = {
+    (16, 1): (1.1, 1.5),
+    (12, 2): (1.0, 1.15),
+    (8, 3): (1.0, 1.0),
+    (8, 2): (1.05, 1.05),
+    (18, 1): (1.1, 2.0),
+    (9, 2): (1.0, 2.0),
+    (8, 1): (1.6, 1.6),
+    (6, 2): (1.05, 1.05),
+    (4, 3): (1.0, 1.0),
+    (4, 2): (1.1, 1.1),
+}
 
 
 @lru_cache(maxsize=4096)
-def _rows_of_tiles(rows: int, registers: int) -> tuple[float, tuple[tuple[int, int, int], ...]]:
-    """Cover rows with tiles of so many registers, least work first: (work, (row, rows, shape))."""
-    high, *low = (shape for shape, (_, width) in enumerate(SHAPES) if width == registers)
-    most = SHAPES[high][0]
+def _rows_of_tiles(
+    rows: int, registers: int, spacing: int
+) -> tuple[float, tuple[tuple[int, int, int], ...]]:
+    """Cover rows with tiles of so many registers, least work first: (work, (row, rows, shape)).
 
-    def cover(lower: int) -> list[int]:
-        rest = rows - sum(SHAPES[shape][0] for shape in low) * lower
-        return [high] * -(-max(rest, 0) // most) + low * lower
+    ``spacing`` is how many of the rows lie together, equally far apart.
+    """
+    fit = [
+        shape
+        for shape, (_, width, together) in enumerate(SHAPES)
+        if width == registers and (together != 3 or spacing == 3)
+    ]
 
     def work(shapes: Sequence[int]) -> float:
-        return sum(SHAPES[shape][0] * registers * _EFFORT[shape] for shape in shapes)
+        return sum(
+            SHAPES[shape][0] * registers * _EFFORT[SHAPES[shape][:2]][SHAPES[shape][2] != spacing]
+            for shape in shapes
+        )
 
-    best = min((cover(lower) for lower in range(3 if low else 1)), key=work)
+    def covers() -> Iterator[list[int]]:
+        """Yield covers by one shape, but for up to two tiles of another."""
+        for most, other in product(fit, fit):
+            for count in range(3 if other != most else 1):
+                rest = max(rows - SHAPES[other][0] * count, 0)
+                yield [most] * -(-rest // SHAPES[most][0]) + [other] * count
+
+    best = min(covers(), key=work)
     starts = [0, *accumulate(SHAPES[shape][0] for shape in best)]
     tiles = tuple(
         (start, min(stop, rows) - start, shape)
@@ -174,11 +214,11 @@ def _rows_of_tiles(rows: int, registers: int) -> tuple[float, tuple[tuple[int, i
     return work(best), tiles
 
 
-def _groups(count: int, rows: int) -> list[tuple[int, int]]:
+def _groups(count: int, rows: int, spacing: int) -> list[tuple[int, int]]:
     """Divide ``count`` registers into groups of 1 to 3, least work first; (first, registers)."""
 
     def work(widths: Sequence[int]) -> float:
-        return sum(_rows_of_tiles(rows, width)[0] for width in widths)
+        return sum(_rows_of_tiles(rows, width, spacing)[0] for width in widths)
 
     most = count // 3  # mostly one of the two widths, whichever is the better
     ways = (
@@ -216,22 +256,25 @@ def plan(offsets: Offsets, regions: Sequence[Region], lanes: int) -> Plan:
     registers: list[list[int]] = []
     segments: list[list[int]] = []
     tiles: list[tuple[int, int, int, int, int]] = []
+    spaced: list[int] = []
     for region in regions:
         found, runs = _registers(offsets, region.columns, lanes)
         for register in found:
             register[2] += len(segments)
         first_row, last_row = region.rows
-        for first, count in _groups(len(found), last_row - first_row):
+        spacing = _spacing(offsets.a_row[first_row:last_row])
+        for first, count in _groups(len(found), last_row - first_row, spacing):
             tiles += [
                 (first_row + row, rows, len(registers) + first, shape, int(region.order))
-                for row, rows, shape in _rows_of_tiles(last_row - first_row, count)[1]
+                for row, rows, shape in _rows_of_tiles(last_row - first_row, count, spacing)[1]
             ]
+            spaced += [int(SHAPES[shape][2] == spacing) for *_, shape, _ in tiles[len(spaced) :]]
         registers += found
         segments += runs
-    finishes = _finishes(offsets, registers, segments, tiles, lanes)
+    finishes = _finishes(offsets, registers, tiles, lanes)
     tables = (
         *(offsets.a_row, offsets.a_k, offsets.b_k, offsets.out_row),
-        *(registers, segments, np.column_stack([tiles, finishes])),
+        *(registers, segments, np.column_stack([tiles, finishes, spaced])),
     )
     depth = len(offsets.a_k)
     return Plan(

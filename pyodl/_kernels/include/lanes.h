@@ -43,7 +43,12 @@ typedef float lanes __attribute__((vector_size(4 * PYODL_LANES)));
 typedef int32_t lanes_int __attribute__((vector_size(4 * PYODL_LANES)));
 typedef uint32_t lanes_bits __attribute__((vector_size(4 * PYODL_LANES)));
 typedef uint16_t lanes_half __attribute__((vector_size(2 * PYODL_LANES)));
-typedef uint16_t half_lanes __attribute__((vector_size(4 * PYODL_LANES))); /* twice as many */
+/* Twice as many halves, of the type that the processor computes in: compilers spill what is cast. */
+#if PYODL_NATIVE_HALVES
+typedef _Float16 half_lanes __attribute__((vector_size(4 * PYODL_LANES)));
+#else
+typedef uint16_t half_lanes __attribute__((vector_size(4 * PYODL_LANES)));
+#endif
 
 PYODL_INLINE lanes lanes_load(const float *source) {
     lanes value;
@@ -52,6 +57,16 @@ PYODL_INLINE lanes lanes_load(const float *source) {
 }
 
 PYODL_INLINE void lanes_store(float *target, lanes value) { memcpy(target, &value, sizeof value); }
+
+PYODL_INLINE half_lanes half_lanes_load(const uint16_t *source) {
+    half_lanes value;
+    memcpy(&value, source, sizeof value);
+    return value;
+}
+
+PYODL_INLINE void half_lanes_store(uint16_t *target, half_lanes value) {
+    memcpy(target, &value, sizeof value);
+}
 
 PYODL_INLINE lanes lanes_of(float value) {
 #if PYODL_LANES == 16

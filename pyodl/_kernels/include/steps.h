@@ -165,19 +165,19 @@ PYODL_INLINE float operand_value(int step, const void *array, int64_t i) {
 PYODL_INLINE operand operand_load(int step, const void *array, int64_t i) {
     operand loaded;
     if (step_is_native(step))
-        memcpy(&loaded.halves, operand_at(step, array, i), sizeof loaded.halves);
+        loaded.halves = half_lanes_load((const uint16_t *)array + i);
     else
         loaded.values = lanes_load((const float *)array + i);
     return loaded;
 }
 
 /* One element in all lanes. */
-PYODL_INLINE operand operand_of(int step, const void *array, int64_t i) {
+PYODL_INLINE operand operand_of(int step, const void *element) {
     operand spread;
     if (step_is_native(step))
-        spread.halves = half_lanes_of(((const uint16_t *)array)[i]);
+        spread.halves = half_lanes_of(*(const uint16_t *)element);
     else
-        spread.values = lanes_of(((const float *)array)[i]);
+        spread.values = lanes_of(*(const float *)element);
     return spread;
 }
 
@@ -259,7 +259,7 @@ PYODL_INLINE void end_sum(int step, const running_sums *sums, int n, float *targ
 PYODL_INLINE void put_sum(int step, int format, const running_sums *sums, int n, void *array,
                           int64_t i) {
     if (step_is_native(step))
-        memcpy((uint16_t *)array + i, &sums->halves[n], sizeof sums->halves[n]);
+        half_lanes_store((uint16_t *)array + i, sums->halves[n]);
     else
         lanes_store_canonical(format, array, i, sums->values[n]);
 }

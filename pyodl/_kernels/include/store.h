@@ -86,10 +86,12 @@ PYODL_INLINE void store_runs(int format, void *out, int64_t lane_stride, const p
     }
 }
 
+/* Registers of stored values. */
+typedef const uint16_t (*pyodl_stored)[2 * PYODL_LANES];
+
 /* A whole register of stored values, lane by lane. */
 PYODL_INLINE void scatter(int format, int size, void *out, int64_t to, int64_t lane_stride,
                           const void *stored) {
-    PYODL_UNROLL
     for (int i = 0; i < size; i++, to += lane_stride)
         if (format == PYODL_FLOAT32)
             ((uint32_t *)out)[to] = ((const uint32_t *)stored)[i];
@@ -97,11 +99,12 @@ PYODL_INLINE void scatter(int format, int size, void *out, int64_t to, int64_t l
             ((uint16_t *)out)[to] = ((const uint16_t *)stored)[i];
 }
 
-/* 8, 4, 2 or 1 rows of whole registers of 16-bit values, neighbours in the output: transposed. */
+/* The first `size` lanes of 8, 4, 2 or 1 rows of 16-bit values, neighbours in the output: transposed. */
 PYODL_INLINE void store_transposed(int count, int size, uint16_t *out, int64_t lane_stride,
-                                   const uint16_t (*stored)[2 * PYODL_LANES]) {
+                                   pyodl_stored stored) {
     const int together = 8 / count; /* lanes in a register of transposed values */
-    for (int first = 0; first + 8 <= size; first += 8) {
+    for (int first = 0; first < size; first += 8) {
+        const int lanes_left = size - first < 8 ? size - first : 8;
         pyodl_eight block[8];
         PYODL_UNROLL
         for (int i = 0; i < count; i++)
@@ -112,8 +115,7 @@ PYODL_INLINE void store_transposed(int count, int size, uint16_t *out, int64_t l
             transpose_four(block);
         else if (count == 2)
             transpose_two(block);
-        PYODL_UNROLL
-        for (int lane = 0; lane < 8; lane++)
+        for (int lane = 0; lane < lanes_left; lane++)
             memcpy(out + (first + lane) * lane_stride,
                    (const uint16_t *)&block[lane / together] + lane % together * count,
                    (size_t)count * sizeof *out);

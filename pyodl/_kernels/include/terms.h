@@ -183,7 +183,7 @@ PYODL_INLINE void add_term(int step, int first, int stop, int registers, const v
     const int64_t in_a = list->a_k[t], in_b = list->b_k[t];
     PYODL_UNROLL
     for (int i = first; i < stop; i++) {
-        const operand left = operand_of(step, a[i], in_a);
+        const operand left = operand_of(step, operand_at(step, a[i], in_a));
         PYODL_UNROLL
         for (int j = 0; j < registers; j++)
             add_to_sum(step, left, operand_load(step, b[j], in_b), sums, i * registers + j);

@@ -9,24 +9,27 @@
 
 #include "steps.h"
 
-/* Shapes of a tile, rows by registers of columns: as many accumulators as the register file holds,
- * and one that leaves fewer rows over. */
+/* Shapes of a tile, X(STEP, rows, registers of columns, rows together): as many accumulators as the
+ * register file holds, and one that leaves fewer rows over. Where rows outnumber what addresses there
+ * are registers for, so many of them together may lie equally far apart (`spaced`): the rows of a
+ * matrix by fours, the taps of a kernel of 3 by threes. */
 #if PYODL_LANES == 16
-#define PYODL_ROWS_1 16
-#define PYODL_ROWS_2 12
-#define PYODL_ROWS_3 8
-#define PYODL_ROWS_2_LOW 8
+#define PYODL_EACH_SHAPE(X, STEP)                                                                \
+    X(STEP, 16, 1, 4) X(STEP, 12, 2, 4) X(STEP, 8, 3, 4) X(STEP, 8, 2, 4)                        \
+    X(STEP, 18, 1, 3) X(STEP, 9, 2, 3)
+#define PYODL_SHAPES 6 /* that a plan's tiles have: the first ones */
 #else
-#define PYODL_ROWS_1 8
-#define PYODL_ROWS_2 6
-#define PYODL_ROWS_3 4
-#define PYODL_ROWS_2_LOW 4
+#define PYODL_EACH_SHAPE(X, STEP)                                                                \
+    X(STEP, 8, 1, 1) X(STEP, 6, 2, 1) X(STEP, 4, 3, 1) X(STEP, 4, 2, 1)
+#define PYODL_SHAPES 4
 #endif
+#define PYODL_ROWS 18 /* of a tile, at most */
 #define PYODL_MAX_TILE (PYODL_SUMS * 2 * PYODL_LANES)
 
 typedef struct {
     int rows;
     int registers;
+    int together;
 } pyodl_shape;
 
 /* Low and wide where terms are listed (terms.h): the fewer rows, the fewer terms count. The widest
@@ -34,9 +37,16 @@ typedef struct {
 #define PYODL_EACH_LISTED_SHAPE(X, STEP)                                                         \
     X(STEP, 16, 1) X(STEP, 8, 2) X(STEP, 9, 2) X(STEP, 6, 3)                                     \
     X(STEP, 4, 4) X(STEP, 3, 4) X(STEP, 3, 6) X(STEP, 2, 8)
-#define PYODL_LISTED_SHAPE(STEP, ROWS, REGISTERS) {ROWS, REGISTERS},
+/* Sums in memory (steps.h) need no registers, but enough of them to hide the latency of a step; fewer
+ * for what is left over. Their tiles are cut anew, from strips of a plan's tiles. Lowest first among
+ * those of as many registers. */
+#define PYODL_EACH_STRIP_SHAPE(X, STEP)                                                          \
+    X(STEP, 8, 1, 1) X(STEP, 16, 1, 1) X(STEP, 4, 2, 1) X(STEP, 6, 2, 1)                         \
+    X(STEP, 8, 2, 1) X(STEP, 4, 3, 1) X(STEP, 6, 3, 1) X(STEP, 8, 3, 1)
 
-#define PYODL_SHAPES 4 /* that a plan's tiles have: the first ones */
+#define PYODL_LISTED_SHAPE(STEP, ROWS, REGISTERS) {ROWS, REGISTERS, 1},
+#define PYODL_SHAPE(STEP, ROWS, REGISTERS, TOGETHER) {ROWS, REGISTERS, TOGETHER},
+
 #if PYODL_LANES >= 8
 #define PYODL_STRIP_SHAPES PYODL_SHAPES        /* before those that strips are cut into */
 #define PYODL_LISTED_SHAPES (PYODL_SHAPES + 8) /* before those of tiles with listed terms */
@@ -45,12 +55,9 @@ typedef struct {
 #define PYODL_LISTED_SHAPES PYODL_SHAPES
 #endif
 static const pyodl_shape pyodl_shapes[] = {
-    {PYODL_ROWS_1, 1}, {PYODL_ROWS_2, 2}, {PYODL_ROWS_3, 3}, {PYODL_ROWS_2_LOW, 2},
+    PYODL_EACH_SHAPE(PYODL_SHAPE, )
 #if PYODL_LANES >= 8
-    /* Sums in memory (steps.h) need no registers, but enough of them to hide the latency of a step;
-     * fewer for what is left over. Their tiles are cut anew, from strips of a plan's tiles. Lowest
-     * first among those of as many registers. */
-    {8, 1}, {16, 1}, {4, 2}, {6, 2}, {8, 2}, {4, 3}, {6, 3}, {8, 3},
+    PYODL_EACH_STRIP_SHAPE(PYODL_SHAPE, )
 #endif
     PYODL_EACH_LISTED_SHAPE(PYODL_LISTED_SHAPE, )
 };
@@ -71,17 +78,24 @@ typedef struct {
     int64_t depth; /* K */
 } pyodl_contraction;
 
+/* Where the rows of a tile begin in a: every row, or every first of those that lie together. */
+typedef struct {
+    const void *first[PYODL_ROWS];
+    int64_t spacing; /* bytes between those together */
+} pyodl_rows_of_a;
+
 /* Add one k to sums. */
-PYODL_INLINE void accumulate_one(int step, int rows, int registers, const void *const a[],
-                                 const void *const b[], int64_t in_a, int64_t in_b,
-                                 running_sums *sums) {
+PYODL_INLINE void accumulate_one(int step, int rows, int registers, int together,
+                                 const pyodl_rows_of_a *a, const void *const b[], int64_t in_a,
+                                 int64_t in_b, running_sums *sums) {
     operand right[3];
     PYODL_UNROLL
     for (int j = 0; j < registers; j++)
         right[j] = operand_load(step, b[j], in_b);
     PYODL_UNROLL
     for (int i = 0; i < rows; i++) {
-        const operand left = operand_of(step, a[i], in_a);
+        const char *first = (const char *)operand_at(step, a->first[i / together], in_a);
+        const operand left = operand_of(step, first + i % together * a->spacing);
         PYODL_UNROLL
         for (int j = 0; j < registers; j++)
             add_to_sum(step, left, right[j], sums, i * registers + j);
@@ -90,13 +104,16 @@ PYODL_INLINE void accumulate_one(int step, int rows, int registers, const void *
 
 /* Add k = first, first + stride, ... below stop to sums. Where a step is one instruction, those
  * that lead to the next k take their share of the time. */
-PYODL_INLINE void accumulate(int step, int rows, int registers, const pyodl_contraction *c,
-                             const int32_t *a_row, const int32_t *b_column, int64_t first,
-                             int64_t stop, int64_t stride, running_sums *sums) {
-    const void *a[16], *b[3];
+PYODL_INLINE void accumulate(int step, int rows, int registers, int together,
+                             const pyodl_contraction *c, const int32_t *a_row,
+                             const int32_t *b_column, int64_t first, int64_t stop, int64_t stride,
+                             running_sums *sums) {
+    pyodl_rows_of_a a;
+    const void *b[3];
     PYODL_UNROLL
-    for (int i = 0; i < rows; i++)
-        a[i] = operand_at(step, c->a, a_row[i]);
+    for (int i = 0; i < rows; i += together)
+        a.first[i / together] = operand_at(step, c->a, a_row[i]);
+    a.spacing = together > 1 ? (int64_t)(a_row[1] - a_row[0]) * step_operand_size(step) : 0;
     PYODL_UNROLL
     for (int j = 0; j < registers; j++) {
         b[j] = operand_at(step, c->b, b_column[j]);
@@ -105,10 +122,10 @@ PYODL_INLINE void accumulate(int step, int rows, int registers, const pyodl_cont
     if (step_is_quick(step)) {
         PYODL_UNROLL_FOUR
         for (int64_t k = first; k < stop; k += stride)
-            accumulate_one(step, rows, registers, a, b, c->a_k[k], c->b_k[k], sums);
+            accumulate_one(step, rows, registers, together, &a, b, c->a_k[k], c->b_k[k], sums);
     } else {
         for (int64_t k = first; k < stop; k += stride)
-            accumulate_one(step, rows, registers, a, b, c->a_k[k], c->b_k[k], sums);
+            accumulate_one(step, rows, registers, together, &a, b, c->a_k[k], c->b_k[k], sums);
     }
 }
 
@@ -124,7 +141,7 @@ PYODL_INLINE void tile_sum(int step, int rows, int registers, const pyodl_contra
             begin_sum_of_zero(step, &sums, n, *start);
         else
             begin_sum(step, &sums, n, tile + n * step_lanes(step));
-    accumulate(step, rows, registers, c, a_row, b_column, first, stop, stride, &sums);
+    accumulate(step, rows, registers, 1, c, a_row, b_column, first, stop, stride, &sums);
     PYODL_UNROLL
     for (int n = 0; n < rows * registers; n++)
         end_sum(step, &sums, n, tile + n * step_lanes(step));
@@ -180,34 +197,20 @@ PYODL_INLINE void rounding_restore(unsigned saved) {
 
 /* One function per step and shape, never inlined: the sums go through memory, so that no compiler
  * can move a rounding across a change of the host's rounding mode. */
-#define PYODL_TILE_FUNCTION(STEP, NAME, ROWS, REGISTERS)                                         \
-    static __attribute__((noinline, unused)) void tile_##STEP##_##NAME(                          \
+#define PYODL_TILE_FUNCTION(STEP, ROWS, REGISTERS, TOGETHER)                                     \
+    static __attribute__((noinline, unused)) void tile_##STEP##_##ROWS##_##REGISTERS(            \
         const pyodl_contraction *c, const int32_t *a_row, const int32_t *b_column,               \
         int64_t first, int64_t stop, int64_t stride, const float *start, float *tile) {          \
         tile_sum(STEP, ROWS, REGISTERS, c, a_row, b_column, first, stop, stride, start, tile);   \
     }
-#define PYODL_TILE_FUNCTIONS(STEP)                                                               \
-    PYODL_TILE_FUNCTION(STEP, 1, PYODL_ROWS_1, 1)                                                \
-    PYODL_TILE_FUNCTION(STEP, 2, PYODL_ROWS_2, 2)                                                \
-    PYODL_TILE_FUNCTION(STEP, 3, PYODL_ROWS_3, 3)                                                \
-    PYODL_TILE_FUNCTION(STEP, 2_LOW, PYODL_ROWS_2_LOW, 2)
-#define PYODL_TILES(STEP)                                                                        \
-    {tile_##STEP##_1, tile_##STEP##_2, tile_##STEP##_3, tile_##STEP##_2_LOW}
+#define PYODL_TILE_FUNCTIONS(STEP) PYODL_EACH_SHAPE(PYODL_TILE_FUNCTION, STEP)
+#define PYODL_TILE(STEP, ROWS, REGISTERS, TOGETHER) tile_##STEP##_##ROWS##_##REGISTERS,
+#define PYODL_TILES(STEP) {PYODL_EACH_SHAPE(PYODL_TILE, STEP)}
 
 #if PYODL_LANES >= 8
-#define PYODL_SLOT_FUNCTIONS(STEP)                                                               \
-    PYODL_TILE_FUNCTION(STEP, 8_1, 8, 1)                                                         \
-    PYODL_TILE_FUNCTION(STEP, 16_1, 16, 1)                                                       \
-    PYODL_TILE_FUNCTION(STEP, 4_2, 4, 2)                                                         \
-    PYODL_TILE_FUNCTION(STEP, 6_2, 6, 2)                                                         \
-    PYODL_TILE_FUNCTION(STEP, 8_2, 8, 2)                                                         \
-    PYODL_TILE_FUNCTION(STEP, 4_3, 4, 3)                                                         \
-    PYODL_TILE_FUNCTION(STEP, 6_3, 6, 3)                                                         \
-    PYODL_TILE_FUNCTION(STEP, 8_3, 8, 3)
+#define PYODL_SLOT_FUNCTIONS(STEP) PYODL_EACH_STRIP_SHAPE(PYODL_TILE_FUNCTION, STEP)
 #define PYODL_SLOT_TILES(STEP)                                                                   \
-    {NULL,              NULL,              NULL,              NULL,                              \
-     tile_##STEP##_8_1, tile_##STEP##_16_1, tile_##STEP##_4_2, tile_##STEP##_6_2,                \
-     tile_##STEP##_8_2, tile_##STEP##_4_3,  tile_##STEP##_6_3, tile_##STEP##_8_3}
+    {[PYODL_STRIP_SHAPES] = PYODL_EACH_STRIP_SHAPE(PYODL_TILE, STEP)}
 #else
 #define PYODL_SLOT_FUNCTIONS(STEP) PYODL_TILE_FUNCTIONS(STEP)
 #define PYODL_SLOT_TILES(STEP) PYODL_TILES(STEP)
