@@ -9,7 +9,8 @@ from libc.string cimport memcpy, memset
 
 from pyodl._kernels._capsule cimport kernel_capsule
 from pyodl._kernels._team cimport over_cores
-from pyodl._kernels._types cimport Arguments, storage_format
+from pyodl._kernels._tile cimport NEGATIVE_ZERO, raise_flag
+from pyodl._kernels._types cimport PYODL_FLOAT32, Arguments, storage_format
 
 
 cdef extern from "include/stage.h" nogil:
@@ -24,6 +25,10 @@ cdef extern from "include/stage.h" nogil:
     void stage_transposed(
         int, const void *, int64_t, int64_t, void *, int64_t, int64_t, int64_t, int64_t, int64_t,
         int64_t) noexcept
+
+
+cdef extern from "include/interleave.h" nogil:
+    bint interleave_row(int, const void *, const void *, void *, int64_t) noexcept
 
 
 cdef enum:
@@ -204,6 +209,37 @@ cdef void stage(const Arguments *args, int num_threads) noexcept nogil:
         over_cores(args, rows_of(&w), num_threads, stage_rows)
 
 
+cdef inline const char *row_of(const void *phase, int64_t row, int64_t bytes) noexcept nogil:
+    return NULL if phase == NULL else <const char *>phase + row * bytes
+
+
+cdef void interleave_rows(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
+    cdef int format = storage_format(args.arithmetic)
+    cdef int64_t element = 4 if format == PYODL_FLOAT32 else 2
+    cdef int64_t rows = args.sizes[1], width = args.sizes[2], place = args.sizes[3]
+    cdef int64_t plane = args.sizes[4], stride = args.sizes[5], row
+    cdef bint negative_zero = False
+    for row in range(start, stop):
+        negative_zero |= interleave_row(
+            format,
+            row_of(args.arrays[0], row, (width + 1) // 2 * element),
+            row_of(args.arrays[1], row, width // 2 * element),
+            <char *>args.arrays[2] + (row // rows * plane + place + row % rows * stride) * element,
+            width)
+    if negative_zero:
+        raise_flag(<int32_t *>args.arrays[3], NEGATIVE_ZERO)
+
+
+cdef void interleave(const Arguments *args, int num_threads) noexcept nogil:
+    """Write rows whose even columns are one tensor's and whose odd columns are another's.
+
+    Arrays: even, odd (channels, rows, columns; NULL is zeros), out, flag (int32 of `Doubt`, raised
+    where a value is -0). Sizes: channels, rows, columns of a row of ``out``; where its first row
+    lies; elements of its planes, and between its rows.
+    """
+    over_cores(args, args.sizes[0] * args.sizes[1], num_threads, interleave_rows)
+
+
 cdef void clear(const Arguments *args, int num_threads) noexcept nogil:
     """Set every bit of a tensor to 0. Arrays: out. Sizes: bytes."""
     memset(args.arrays[0], 0, args.sizes[0])
@@ -218,6 +254,7 @@ cdef void find_nonfinite(const Arguments *args, int num_threads) noexcept nogil:
 KERNELS = {
     "copy": kernel_capsule(copy),
     "stage": kernel_capsule(stage),
+    "interleave": kernel_capsule(interleave),
     "clear": kernel_capsule(clear),
     "find_nonfinite": kernel_capsule(find_nonfinite),
 }

@@ -20,6 +20,7 @@ from pyodl.primitives._geometry import (
     Convolution,
     Image,
     forward_offsets,
+    input_grad_apart_offsets,
     input_grad_offsets,
     input_grad_phase_offsets,
     input_grad_phases,
@@ -146,8 +147,9 @@ class BoundConvolution:
         """Bind the direct loops: one contraction a phase, padding skipped."""
         detour = max(self.conv.stride) > 1 or any(self.conv.padding)
         step = step_of(self.arithmetic, via32=detour)
-        plans = input_grad_phase_tiles(replace(self.conv, lanes=step.lanes), tile, direct=True)
-        image, stage = self._image(dy, input_grad_phases(self.conv)[0], step=step)
+        conv = replace(self.conv, lanes=step.lanes)
+        plans = input_grad_phase_tiles(conv, tile, direct=True)
+        image, stage = self._image(dy, input_grad_phases(conv)[0], step=step)
         operands, operations = self._with_weights(w, image, step)
         flag, check = self._nonfinite(w, plans[0])
         return [
@@ -163,15 +165,50 @@ class BoundConvolution:
         Adding a product with zero changes nothing but NaN (an infinite weight) and -0. Where either
         may have come up, the whole contraction runs after all.
         """
-        plans = input_grad_phase_tiles(self.conv, tile, direct=False)
         image, stage = self._image(dy, input_grad_phases(self.conv)[0])
         operands, operations = self._with_weights(w, image)
         doubt = np.zeros(1, np.int32)
+        if tile is None and self.conv.lanes_are_pixels(self.conv.channels) and (
+            self.conv.stride[1] == 2
+        ):
+            phases = self._contract_apart(*operands, dx, doubt)
+        else:
+            plans = input_grad_phase_tiles(self.conv, tile, direct=False)
+            phases = [
+                *bind_rest(dx, plans),
+                *self._contract("conv2d input gradient", plans, *operands, dx, flag=doubt),
+            ]
         return [
-            *(*operations, *stage, self._find_nonfinite(w, doubt), *bind_rest(dx, plans)),
-            *self._contract("conv2d input gradient", plans, *operands, dx, flag=doubt),
+            *(*operations, *stage, self._find_nonfinite(w, doubt), *phases),
             *self._input_grad_whole(w, dy, dx, whole, doubt),
         ]
+
+    def _contract_apart(
+        self, a: ndarray, b: ndarray, dx: ndarray, doubt: ndarray
+    ) -> list[Operation]:
+        """Contract each phase by itself, and interleave the two of every row of phases.
+
+        Pixels of one phase are neighbours then, and are stored as such.
+        """
+        conv, stride = self.conv, self.conv.stride[0]
+        operations: list[Operation] = []
+        parts: list[ndarray | None] = []
+        for phase, plan in zip(
+            input_grad_phases(conv)[1], input_grad_apart_plans(conv), strict=True
+        ):
+            part = None
+            if plan.depth:
+                part = self._stager.scratch(len(parts), dx.dtype, conv.channels, *phase.count)
+                operations += self._contract("conv2d input gradient", [plan], a, b, part)
+            parts.append(part)
+        for row in range(min(stride, conv.height)):
+            even, odd = parts[2 * row : 2 * row + 2] if conv.width > 1 else (parts[row], None)
+            rows = -(-(conv.height - row) // stride)
+            place, plane, apart = row * conv.width, conv.height * conv.width, stride * conv.width
+            sizes = [conv.channels, rows, conv.width, place, plane, apart]
+            how: dict[str, Any] = {"arithmetic": self.arithmetic.code, "cores": self._cores}
+            operations.append(bind("interleave", [even, odd], [dx, doubt], sizes, **how))
+        return operations
 
     def _contract(
         self,
@@ -283,6 +320,15 @@ def input_grad_plan(conv: Convolution, kernel: str, cores: int) -> Plan:
     """Input gradient by im2row: transposed weights x rows^T in CHW, the reverse in HWC."""
     offsets = input_grad_offsets(conv)
     return plan(offsets, _image_regions(conv, kernel, conv.channels, offsets, cores), conv.lanes)
+
+
+@lru_cache(maxsize=256)
+def input_grad_apart_plans(conv: Convolution) -> tuple[Plan, ...]:
+    """Input gradient without the zeros of a stride, one plan and one output a phase."""
+    return tuple(
+        plan(offsets, _everything(offsets), conv.lanes)
+        for offsets in input_grad_apart_offsets(conv)
+    )
 
 
 @lru_cache(maxsize=256)

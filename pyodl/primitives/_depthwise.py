@@ -26,7 +26,7 @@ def _whole(channels: int, lanes: int) -> int:
 @lru_cache(maxsize=256)
 def _channels_last(conv: Convolution) -> Image:
     channels = _whole(conv.channels, conv.lanes)
-    return replace(conv.image, channels=channels, stride=(1, 1), layout="HWC")
+    return replace(conv.image, channels=channels, stride=(1, 1), layout="HWC", unrolled=None)
 
 
 class _Units:

@@ -31,7 +31,9 @@ class Image:
     """A padded image, staged in planes that make strided access contiguous.
 
     In CHW, columns and rows are dealt out to ``stride`` phases each, so that the pixels that one
-    kernel tap meets are neighbours. In HWC, channels are the neighbours and there is one phase.
+    kernel tap meets are neighbours; or every column of a kernel has a copy of the columns that it
+    meets (`unrolled`), so that there is nothing between the rows of the output. In HWC, channels
+    are the neighbours and there is one phase.
 
     Parameters
     ----------
@@ -48,6 +50,8 @@ class Image:
     kept : (int, int)
         How many of those phases a kernel reaches; the buffer holds no others.
     layout : str
+    unrolled : (int, int) or None
+        Columns of the kernel and of the output, if the former are laid out one by one.
     """
 
     channels: int
@@ -59,6 +63,7 @@ class Image:
     stride: tuple[int, int] = (1, 1)
     kept: tuple[int, int] = (1, 1)
     layout: str = "CHW"
+    unrolled: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         """Check the size before anything is allocated."""
@@ -66,14 +71,17 @@ class Image:
 
     @property
     def planes(self) -> tuple[int, int]:
-        """Height and width of one phase."""
-        return tuple(-(-n // s) for n, s in zip(self.size, self.stride, strict=True))  # type: ignore[return-value]
+        """Height and width of one phase, or of one column's copy."""
+        height, width = (-(-n // s) for n, s in zip(self.size, self.stride, strict=True))
+        return height, self.unrolled[1] if self.unrolled else width
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the buffer."""
         if self.layout == "HWC":
             return (*self.size, self.channels)
+        if self.unrolled:
+            return (self.channels, self.unrolled[0], self.kept[0], *self.planes)
         return (self.channels, *self.kept, *self.planes)
 
     def _spans(self, axis: int) -> list[tuple[slice, slice]]:
@@ -94,6 +102,12 @@ class Image:
             (rows, to_rows), (columns, to_columns) = self._spans(0)[0], self._spans(1)[0]
             return [Copy(image[rows, columns], buffer[to_rows, to_columns])]
         phases = enumerate(self._spans(0))
+        if self.unrolled:
+            return [
+                self._met(image[:, rows], tap, buffer[:, tap, i, to_rows])
+                for i, (rows, to_rows) in phases
+                for tap in range(self.unrolled[0])
+            ]
         if self._deals():
             return [
                 self._dealt(image[:, rows], buffer[:, i, :, to_rows])
@@ -121,6 +135,15 @@ class Image:
         odd = phase(left + 1, width // 2) if self.kept[1] == 2 else None
         return Copy(image[:, :, ::2], phase(left, (width + 1) // 2), odd, width)
 
+    def _met(self, image: ndarray, tap: int, planes: ndarray) -> Copy:
+        """Copy the columns that a column of the kernel meets."""
+        places = self.origin[1] + self.spread[1] * np.arange(self.width) - tap
+        stride, most = self.stride[1], planes.shape[-1]
+        met = np.flatnonzero((places % stride == 0) & (places >= 0) & (places < stride * most))
+        at = places[met] // stride
+        row = 2 * met.size - 1 if stride == 2 and self.spread[1] == 1 and met.size > 1 else 0
+        return Copy(image[..., _slice(met)], planes[..., _slice(at)], None, row)
+
     def real(self) -> ndarray | None:
         """Return which elements of the buffer are pixels, slack included; None if all are."""
         marks = np.zeros(self.shape, np.uint8)
@@ -141,16 +164,19 @@ class Image:
 
     def tap_offsets(self, kernel: tuple[int, int]) -> ndarray:
         """Return where tap (i, j) finds its element, seen from tap (0, 0); i slower."""
-        return _grid(self._along(0, kernel[0]), self._along(1, kernel[1]))
+        return _grid(self.along(0, np.arange(kernel[0])), self.along(1, np.arange(kernel[1])))
 
-    def _along(self, axis: int, taps: int) -> ndarray:
-        tap = np.arange(taps)
+    def along(self, axis: int, taps: ndarray) -> ndarray:
+        """Return where taps find their elements along an axis, seen from tap 0."""
         if self.layout == "HWC":
-            return tap * (self.size[1] * self.channels, self.channels)[axis]
+            return taps * (self.size[1] * self.channels, self.channels)[axis]
         height, width = self.planes
-        phase, place = tap % self.stride[axis], tap // self.stride[axis]
+        phase, place = taps % self.stride[axis], taps // self.stride[axis]
+        phases = 1 if self.unrolled else self.kept[1]
         if axis == 0:
-            return phase * self.kept[1] * height * width + place * width
+            return phase * phases * height * width + place * width
+        if self.unrolled:
+            return taps * self.kept[0] * height * width
         return phase * height * width + place
 
     def pixel_offsets(self, count: tuple[int, int], step: tuple[int, int] = (1, 1)) -> ndarray:
@@ -240,12 +266,31 @@ class Convolution:
         up, _, left, _ = self.padding
         (sh, sw), (kh, kw) = self.stride, self.kernel
         plain = self.layout == "HWC"
-        return Image(
+        image = Image(
             *(self.channels, self.height, self.width, (up, left), self.padded),
             stride=(1, 1) if plain else (sh, sw),
             kept=(1, 1) if plain else (min(sh, kh), min(sw, kw)),
             layout=self.layout,
         )
+        return self.unrolled(image, self.out_channels, kw, self.out_size)
+
+    def unrolled(
+        self, image: Image, channels: int, columns: int, out_size: tuple[int, int]
+    ) -> Image:
+        """Unroll an image by the kernel's columns, if registers of pixels would not be filled.
+
+        So many ``channels`` and pixels are what comes of it.
+        """
+        if not self.lanes_are_pixels(channels) or columns == 1:
+            return image
+        pixels = image.pixel_offsets(out_size)
+        first = registers = 0
+        while first < len(pixels):
+            first = int(np.searchsorted(pixels, pixels[first] + self.lanes))
+            registers += 1
+        if registers == -(-len(pixels) // self.lanes):
+            return image
+        return replace(image, unrolled=(columns, out_size[1]))
 
     def tap_order(self, channel_axis: ndarray, taps: ndarray, direct: bool) -> ndarray:
         """Return offsets of (channel, tap) pairs in the order in which they are summed.
@@ -316,17 +361,17 @@ def input_grad_phases(conv: Convolution) -> tuple[Image, tuple[Phase, ...]]:
     image = Image(
         conv.out_channels, *conv.out_size, (before[0], before[1]), size, layout=conv.layout
     )
-    row, column = (
-        (size[1], 1) if conv.layout == "CHW" else (size[1] * conv.out_channels, conv.out_channels)
-    )
+    count = (rows[0][1], columns[0][1])  # of the first phases, which are the largest
+    reach = before[1] + 1 + max([0] + [s for _, _, shifts in columns for s in shifts])
+    image = conv.unrolled(image, conv.channels, reach, count)
     phases = tuple(
         Phase(
             (i, j),
             (count_h, count_w),
             _grid(np.array(taps_h, int) * conv.kernel[1], np.array(taps_w, int)),
             _grid(
-                (np.array(shifts_h, int) + before[0]) * row,
-                (np.array(shifts_w, int) + before[1]) * column,
+                image.along(0, np.array(shifts_h, int) + before[0]),
+                image.along(1, np.array(shifts_w, int) + before[1]),
             ),
         )
         for i, (taps_h, count_h, shifts_h) in enumerate(rows)
@@ -418,12 +463,13 @@ def spread_gradient(conv: Convolution) -> Image:
     It is spread by the stride, with a border of ``k - 1 - padding`` zeros.
     """
     (kh, kw), (up, _, left, _) = conv.kernel, conv.padding
-    return Image(
+    image = Image(
         *(conv.out_channels, *conv.out_size, (kh - 1 - up, kw - 1 - left)),
         (conv.height + kh - 1, conv.width + kw - 1),
         spread=conv.stride,
         layout=conv.layout,
     )
+    return conv.unrolled(image, conv.channels, kw, (conv.height, conv.width))
 
 
 @lru_cache(maxsize=256)
@@ -446,6 +492,19 @@ def input_grad_phase_offsets(conv: Convolution, *, direct: bool) -> tuple[Offset
     if direct:
         return tuple(offsets)
     return tuple(replace(table, padding=Padding.LEFT_OUT) for table in offsets)
+
+
+@lru_cache(maxsize=256)
+def input_grad_apart_offsets(conv: Convolution) -> tuple[Offsets, ...]:
+    """Offsets as for im2row, but that every phase has an output (channels, rows, columns)."""
+    image, phases = input_grad_phases(conv)
+    result = []
+    for phase in phases:
+        table = _input_grad_offsets(conv, image, phase, conv.stride, direct=False)
+        pixels = np.arange(prod(phase.count))
+        channels = np.arange(conv.channels) * len(pixels)
+        result.append(replace(table, out_row=channels, out_column=pixels, lane_stride=1))
+    return tuple(result)
 
 
 def _input_grad_offsets(

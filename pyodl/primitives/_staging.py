@@ -178,6 +178,14 @@ class Stager:
             if copy.source.size
         )
 
+    def scratch(self, number: int, dtype: np.dtype, *shape: int) -> ndarray:
+        """Return a tensor for what a layer's steps hand on to one another; one for each number."""
+        kind = "scratch", number, shape
+        key = (kind, dtype, 0)
+        if key not in self._staged:
+            self._staged[key] = self._buffers.take(kind, dtype, shape)
+        return self._staged[key][0]
+
     def flat(
         self, source: ndarray, step: Step | None = None
     ) -> tuple[ndarray, tuple[Operation, ...]]:

@@ -1,0 +1,60 @@
+/* Two rows in turns: what the phases of a strided convolution's input gradient become. */
+#ifndef PYODL_INTERLEAVE_H
+#define PYODL_INTERLEAVE_H
+
+#include "stage.h"
+
+#if PYODL_LANES == 16
+/* Up to 64 16-bit values, the even ones of which are from `a`; returns whether one is -0. */
+PYODL_INLINE int interleave_some(const uint16_t *a, const uint16_t *b, uint16_t *out,
+                                 int64_t count) {
+    static const uint16_t low[32] = {0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
+                                     8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
+    const __m512i first = _mm512_loadu_si512(low);
+    const __m512i second = _mm512_add_epi16(first, _mm512_set1_epi16(16));
+    const __m512i negative_zero = _mm512_set1_epi16((short)0x8000);
+    const __mmask32 of_a = PYODL_SOME(__mmask32, (count + 1) / 2);
+    const __mmask32 of_b = PYODL_SOME(__mmask32, count / 2);
+    const __m512i even = a ? _mm512_maskz_loadu_epi16(of_a, a) : _mm512_setzero_si512();
+    const __m512i odd = b ? _mm512_maskz_loadu_epi16(of_b, b) : _mm512_setzero_si512();
+    _mm512_mask_storeu_epi16(out, PYODL_SOME(__mmask32, at_most(count, 32)),
+                             _mm512_permutex2var_epi16(even, first, odd));
+    if (count > 32)
+        _mm512_mask_storeu_epi16(out + 32, PYODL_SOME(__mmask32, count - 32),
+                                 _mm512_permutex2var_epi16(even, second, odd));
+    return (_mm512_cmpeq_epi16_mask(even, negative_zero) |
+            _mm512_cmpeq_epi16_mask(odd, negative_zero)) != 0;
+}
+#endif
+
+PYODL_INLINE void interleave_value(int format, const void *row, int64_t from, void *out,
+                                   int64_t to) {
+    if (format == PYODL_FLOAT32)
+        ((uint32_t *)out)[to] = row ? ((const uint32_t *)row)[from] : 0;
+    else
+        ((uint16_t *)out)[to] = row ? ((const uint16_t *)row)[from] : 0;
+}
+
+/* `count` values, the even ones of which are from `a`; zeros where a row is NULL. Returns whether one
+ * is -0. */
+static inline int interleave_row(int format, const void *a, const void *b, void *out,
+                                 int64_t count) {
+    int negative_zero = 0;
+    int64_t i = 0;
+#if PYODL_LANES == 16
+    if (format != PYODL_FLOAT32) {
+        for (; i < count; i += 64)
+            negative_zero |= interleave_some(a ? (const uint16_t *)a + i / 2 : NULL,
+                                             b ? (const uint16_t *)b + i / 2 : NULL,
+                                             (uint16_t *)out + i, at_most(count - i, 64));
+        return negative_zero;
+    }
+#endif
+    for (; i < count; i++) {
+        interleave_value(format, i % 2 ? b : a, i / 2, out, i);
+        negative_zero |= is_negative_zero(format, out, i);
+    }
+    return negative_zero;
+}
+
+#endif
