@@ -44,9 +44,7 @@ cdef void run_units(
     if skips_padding(args) and any_padded(units, count):
         real = <const uint8_t *>args.arrays[5]
     compute_units(c, <int>args.sizes[2], units, count, real, values)
-    make_canonical(values, 8 * lanes)
-    if count > 8:
-        make_canonical(values + 7 * lanes, 2 * lanes)
+    make_canonical(values, (8 if count <= 8 else 9) * lanes)
     for u in range(count):
         out[u] = units[u].out
     run.lane = run.out = 0

@@ -209,8 +209,10 @@ cdef void stage(const Arguments *args, int num_threads) noexcept nogil:
         over_cores(args, rows_of(&w), num_threads, stage_rows)
 
 
-cdef inline const char *row_of(const void *phase, int64_t row, int64_t bytes) noexcept nogil:
-    return NULL if phase == NULL else <const char *>phase + row * bytes
+cdef inline const void *row_of(const void *phase, int64_t row, int64_t bytes) noexcept nogil:
+    if phase == NULL:
+        return NULL
+    return <const char *>phase + row * bytes
 
 
 cdef void interleave_rows(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:

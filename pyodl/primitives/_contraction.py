@@ -170,6 +170,8 @@ _EFFORT = {
     (8, 2): (1.05, 1.05),
     (18, 1): (1.1, 2.0),
     (9, 2): (1.0, 2.0),
+    (1, 1): (8.0, 8.0),
+    (1, 3): (2.7, 2.7),
     (8, 1): (1.6, 1.6),
     (6, 2): (1.05, 1.05),
     (4, 3): (1.0, 1.0),
@@ -187,8 +189,8 @@ def _rows_of_tiles(
     """
     fit = [
         shape
-        for shape, (_, width, together) in enumerate(SHAPES)
-        if width == registers and (together != 3 or spacing == 3)
+        for shape, (most, width, together) in enumerate(SHAPES)
+        if width == registers and (together != 3 or spacing == 3) and (most > 1 or rows == 1)
     ]
 
     def work(shapes: Sequence[int]) -> float:

@@ -48,8 +48,18 @@ PYODL_INLINE void add_row_bias_block(int format, const void *bias, void *y, int6
 /* out = y + factor * x, one step of the arithmetic, stored. */
 PYODL_INLINE void scaled_add_block(int arithmetic, float factor, const void *x, const void *y,
                                    void *out, int64_t start, int64_t stop) {
-    const int format = storage_format(arithmetic);
+    const int format = storage_format(arithmetic), step = step_of(arithmetic);
     int64_t i = start;
+    if (step_is_native(step)) {
+        const half_lanes scale = half_lanes_of(half_from_float(factor));
+        PYODL_UNROLL_FOUR
+        for (; i + step_lanes(step) <= stop; i += step_lanes(step)) {
+            const half_lanes a = half_lanes_load((const uint16_t *)x + i);
+            const half_lanes c = half_lanes_load((const uint16_t *)y + i);
+            half_lanes_store((uint16_t *)out + i,
+                             half_lanes_canonical(half_lanes_step(step, scale, a, c)));
+        }
+    }
     PYODL_UNROLL_FOUR
     for (; i + PYODL_LANES <= stop; i += PYODL_LANES)
         lanes_store_value(format, out, i,

@@ -102,6 +102,11 @@ PYODL_INLINE lanes half_lanes_high(half_lanes value) {
     return (lanes)_mm512_cvtph_ps(_mm512_extracti64x4_epi64((__m512i)value, 1));
 }
 
+PYODL_INLINE half_lanes half_lanes_canonical(half_lanes value) {
+    const __mmask32 unordered = _mm512_cmp_ph_mask((__m512h)value, (__m512h)value, _CMP_UNORD_Q);
+    return (half_lanes)_mm512_mask_set1_epi16((__m512i)value, unordered, PYODL_NAN_FLOAT16);
+}
+
 /* Whether there is a NaN in either. */
 PYODL_INLINE int half_lanes_unordered(half_lanes a, half_lanes b) {
     return _mm512_cmp_ph_mask((__m512h)a, (__m512h)b, _CMP_UNORD_Q) != 0;
@@ -117,6 +122,7 @@ half_lanes half_lanes_of(uint16_t half); /* never called */
 half_lanes half_lanes_from(lanes low, lanes high);
 lanes half_lanes_low(half_lanes value);
 lanes half_lanes_high(half_lanes value);
+half_lanes half_lanes_canonical(half_lanes value);
 int half_lanes_unordered(half_lanes a, half_lanes b);
 half_lanes half_lanes_step(int step, half_lanes a, half_lanes b, half_lanes c);
 #endif
@@ -264,11 +270,11 @@ PYODL_INLINE void put_sum(int step, int format, const running_sums *sums, int n,
         lanes_store_canonical(format, array, i, sums->values[n]);
 }
 
-/* Whether there is a NaN in sum n or the next. */
-PYODL_INLINE int sums_unordered(int step, const running_sums *sums, int n) {
+/* Whether there is a NaN in either of two sums. */
+PYODL_INLINE int sums_unordered(int step, const running_sums *sums, int n, int other) {
     if (step_is_native(step))
-        return half_lanes_unordered(sums->halves[n], sums->halves[n + 1]);
-    return lanes_unordered(sums->values[n], sums->values[n + 1]);
+        return half_lanes_unordered(sums->halves[n], sums->halves[other]);
+    return lanes_unordered(sums->values[n], sums->values[other]);
 }
 
 /* A step of an arithmetic on lanes in the ordinary rounding mode, for element-wise work. */

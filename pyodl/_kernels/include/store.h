@@ -152,11 +152,13 @@ PYODL_INLINE void store_neighbours(int format, uint16_t *out, int64_t lane_strid
 }
 #undef PYODL_STORE_CASE
 
-/* Give values, an even number of registers, the canonical NaN for every NaN. */
+/* Give values, whole registers, the canonical NaN for every NaN. */
 PYODL_INLINE void make_canonical(float *values, int64_t size) {
     int unordered = 0;
-    for (int64_t i = 0; i < size; i += 2 * PYODL_LANES)
-        unordered |= lanes_unordered(lanes_load(values + i), lanes_load(values + i + PYODL_LANES));
+    for (int64_t i = 0; i < size; i += 2 * PYODL_LANES) {
+        const int64_t other = i + PYODL_LANES < size ? i + PYODL_LANES : i;
+        unordered |= lanes_unordered(lanes_load(values + i), lanes_load(values + other));
+    }
     if (unordered)
         for (int64_t i = 0; i < size; i += PYODL_LANES)
             lanes_store(values + i, lanes_canonical(lanes_load(values + i)));

@@ -236,9 +236,9 @@ PYODL_EACH_LISTED_SHAPE(PYODL_LISTED_FUNCTION, STEP_HALF_FMA)
 PYODL_EACH_LISTED_SHAPE(PYODL_LISTED_FUNCTION, STEP_HALF_MULADD)
 #define PYODL_LISTED_NAME(STEP, ROWS, REGISTERS) listed_##STEP##_##ROWS##_##REGISTERS,
 
-/* What others make room for: make_canonical takes registers in pairs, store_straight some widths. */
+/* What others make room for: store_straight takes some widths. */
 #define PYODL_LISTED_FITS(STEP, ROWS, REGISTERS)                                                 \
-    _Static_assert(ROWS <= 16 && ROWS * REGISTERS <= PYODL_SUMS && ROWS * REGISTERS % 2 == 0 &&  \
+    _Static_assert(ROWS <= 16 && ROWS * REGISTERS <= PYODL_SUMS &&                               \
                        REGISTERS <= 8 && (REGISTERS < 5 || REGISTERS % 2 == 0),                  \
                    "a listed shape that does not fit");
 PYODL_EACH_LISTED_SHAPE(PYODL_LISTED_FITS, )

@@ -10,14 +10,14 @@
 #include "steps.h"
 
 /* Shapes of a tile, X(STEP, rows, registers of columns, rows together): as many accumulators as the
- * register file holds, and one that leaves fewer rows over. Where rows outnumber what addresses there
+ * register file holds, one that leaves fewer rows over, and those for a single row. Where rows outnumber what addresses there
  * are registers for, so many of them together may lie equally far apart (`spaced`): the rows of a
  * matrix by fours, the taps of a kernel of 3 by threes. */
 #if PYODL_LANES == 16
 #define PYODL_EACH_SHAPE(X, STEP)                                                                \
     X(STEP, 16, 1, 4) X(STEP, 12, 2, 4) X(STEP, 8, 3, 4) X(STEP, 8, 2, 4)                        \
-    X(STEP, 18, 1, 3) X(STEP, 9, 2, 3)
-#define PYODL_SHAPES 6 /* that a plan's tiles have: the first ones */
+    X(STEP, 18, 1, 3) X(STEP, 9, 2, 3) X(STEP, 1, 1, 1) X(STEP, 1, 3, 1)
+#define PYODL_SHAPES 8 /* that a plan's tiles have: the first ones */
 #else
 #define PYODL_EACH_SHAPE(X, STEP)                                                                \
     X(STEP, 8, 1, 1) X(STEP, 6, 2, 1) X(STEP, 4, 3, 1) X(STEP, 4, 2, 1)

@@ -54,7 +54,7 @@ PYODL_INLINE int any_nan(int step, int count, const running_sums *sums) {
     int unordered = 0;
     PYODL_UNROLL
     for (int n = 0; n < count; n += 2)
-        unordered |= sums_unordered(step, sums, n);
+        unordered |= sums_unordered(step, sums, n, n + 1 < count ? n + 1 : n);
     return unordered;
 }
 
@@ -155,21 +155,20 @@ enum {
 
 typedef int64_t (*pyodl_whole)(const pyodl_plan *, int64_t, int64_t);
 
-#define PYODL_WHOLE_FUNCTION(KIND, ROWS, REGISTERS, TOGETHER)                                    \
-    static __attribute__((noinline)) int64_t KIND##_##ROWS##_##REGISTERS##_by_##TOGETHER(        \
-        const pyodl_plan *p, int64_t first, int64_t stop) {                                      \
-        return whole_tiles(KIND##_STEP, KIND##_FORMAT, ROWS, REGISTERS, TOGETHER, p, first,      \
-                           stop);                                                                \
-    }
-#if PYODL_LANES == 16 /* for rows as they come, and for rows that are spaced */
+/* For rows as they come, and for rows that are spaced, if there is a difference. */
 #define PYODL_WHOLE_FUNCTIONS(KIND, ROWS, REGISTERS, TOGETHER)                                   \
-    PYODL_WHOLE_FUNCTION(KIND, ROWS, REGISTERS, 1)                                               \
-    PYODL_WHOLE_FUNCTION(KIND, ROWS, REGISTERS, TOGETHER)
-#else
-#define PYODL_WHOLE_FUNCTIONS PYODL_WHOLE_FUNCTION
-#endif
+    static __attribute__((noinline)) int64_t KIND##_##ROWS##_##REGISTERS(                        \
+        const pyodl_plan *p, int64_t first, int64_t stop) {                                      \
+        return whole_tiles(KIND##_STEP, KIND##_FORMAT, ROWS, REGISTERS, 1, p, first, stop);      \
+    }                                                                                            \
+    static __attribute__((noinline)) int64_t KIND##_##ROWS##_##REGISTERS##_spaced(               \
+        const pyodl_plan *p, int64_t first, int64_t stop) {                                      \
+        return TOGETHER == 1 ? KIND##_##ROWS##_##REGISTERS(p, first, stop)                       \
+                             : whole_tiles(KIND##_STEP, KIND##_FORMAT, ROWS, REGISTERS,          \
+                                           TOGETHER, p, first, stop);                            \
+    }
 #define PYODL_WHOLE(KIND, ROWS, REGISTERS, TOGETHER)                                             \
-    {KIND##_##ROWS##_##REGISTERS##_by_1, KIND##_##ROWS##_##REGISTERS##_by_##TOGETHER},
+    {KIND##_##ROWS##_##REGISTERS, KIND##_##ROWS##_##REGISTERS##_spaced},
 #define PYODL_WHOLE_TABLE(KIND)                                                                  \
     PYODL_EACH_SHAPE(PYODL_WHOLE_FUNCTIONS, KIND)                                                \
     static const pyodl_whole KIND##_functions[PYODL_SHAPES][2] = {                               \
