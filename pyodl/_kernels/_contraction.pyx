@@ -239,7 +239,8 @@ cdef int32_t run_tiles(
     cdef Plan plan
     cdef int64_t t = start
     cdef int32_t doubt = 0
-    cdef bint at_once = not (args.sizes[5] or args.sizes[6] or wants_another_look(args))
+    cdef bint everything = args.sizes[5] == 0 or has_flag(args, NONFINITE)
+    cdef bint at_once = everything and args.sizes[6] == 0 and not wants_another_look(args)
     plan.sum = c[0]
     plan.a_row = <const int32_t *>args.arrays[2]
     plan.out_row = <const int32_t *>args.arrays[5]

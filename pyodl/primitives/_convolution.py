@@ -14,6 +14,7 @@ from pyodl.primitives._contraction import (
     Padding,
     Plan,
     bind_contraction,
+    kernel_table,
     plan,
 )
 from pyodl.primitives._geometry import (
@@ -24,10 +25,11 @@ from pyodl.primitives._geometry import (
     input_grad_offsets,
     input_grad_phase_offsets,
     input_grad_phases,
+    output_gradient,
     spread_gradient,
     weight_grad_offsets,
 )
-from pyodl.primitives._matmul import bind_pixel_sums
+from pyodl.primitives._matmul import bind_sums
 from pyodl.primitives._orders import Order, Region, matmul_regions
 from pyodl.primitives._staging import Copy, Stager
 from pyodl.primitives._steps import Step, step_of
@@ -62,7 +64,8 @@ class BoundConvolution:
         self.arithmetic = stager.arithmetic
         step = stager.step
         listed = algorithm == "im2row" and step.lists_terms
-        self.conv = replace(conv, listed=listed, lanes=step.lanes)
+        pixelwise = algorithm == "im2row" and self.arithmetic.storage.name != "float32"
+        self.conv = replace(conv, listed=listed, lanes=step.lanes, pixelwise=pixelwise)
         self._stager = stager
         self._algorithm = algorithm
         self._kernels = (kernel,) * 3 if isinstance(kernel, str) else kernel
@@ -94,22 +97,58 @@ class BoundConvolution:
     ) -> list[Operation]:
         """``dw`` = gradient of the weights."""
         image, operations = self._image(x, self.conv.image)
-        if self.conv.layout == "CHW":
-            gradient, stage = self._stager.transposed(dy, self.conv.out_channels)
-            operands = (image, gradient)
-        else:
-            gradient, stage = self._stager.flat(dy)
-            operands = (gradient, image)
+        gradient, stage = self._output_gradient(dy)
+        chw = self.conv.layout == "CHW"
+        operands = (image, gradient) if chw else (gradient, image)
         plans = weight_grad_tiles(*self._key(1), tile)
+        name = "conv2d weight gradient"
+        if self.conv.by_pixels and tile is None:
+            flag, quick = self._by_pixels(x, dy, gradient, dw)
+            whole = self._contract(name, plans, *operands, dw, flag=flag, guarded=True)
+            return [*operations, *stage, *quick, *whole]
         flag, check = self._nonfinite(dy, plans[0])
-        return [
-            *(*operations, *stage, *check),
-            *self._contract("conv2d weight gradient", plans, *operands, dw, flag=flag),
+        whole = self._contract(name, plans, *operands, dw, flag=flag)
+        return [*operations, *stage, *check, *whole]
+
+    def _by_pixels(
+        self, x: ndarray, dy: ndarray, gradient: ndarray, dw: ndarray
+    ) -> tuple[ndarray, list[Operation]]:
+        """Bind the weight gradient by pixels, if x has zeros enough; return what it may leave over.
+
+        The flag is set where the contraction has to follow.
+        """
+        conv, code = self.conv, self.arithmetic.code
+        flag = np.zeros(1, np.int32)
+        border = output_gradient(conv)[0]
+        place = kernel_table(border.pixel_offsets((conv.height, conv.width)))
+        step = self._stager.step
+        sizes = [step, conv.channels, conv.height * conv.width, conv.out_channels]
+        sizes.append(border.size[1] * conv.out_channels)
+        quick = bind("contract_pixels", [x, place, gradient], [dw, flag], sizes, arithmetic=code)
+        quick.name = "conv2d weight gradient by pixels"
+        quick.macs = conv.taps * conv.pixels * conv.out_channels // 2
+        return flag, [
+            bind("survey", [x, dy], [flag], [x.size, dy.size], arithmetic=code),
+            quick,
         ]
 
     def bias_grad(self, dy: ndarray, db: ndarray) -> list[Operation]:
         """``db`` = gradient of the bias."""
-        return bind_pixel_sums(dy, db, self.conv.layout, self._stager)
+        gradient, stage = self._output_gradient(dy)
+        pixels = tuple(output_gradient(self.conv)[1].tolist())
+        return [*stage, *bind_sums(gradient, pixels, db, self._stager)]
+
+    def _output_gradient(self, dy: ndarray) -> tuple[ndarray, tuple[Operation, ...]]:
+        """Stage the output gradient as (pixel, channel)."""
+        if self.conv.layout == "HWC":
+            return self._stager.flat(dy)
+        geometry = output_gradient(self.conv)[0]
+
+        def copies(view: ndarray) -> list[Copy]:
+            return geometry.copies(dy.transpose(1, 2, 0), view)
+
+        shape, negative = geometry.shape, geometry.negative
+        return self._stager.stage(geometry, dy, shape, copies, negative=negative)
 
     def input_grad(
         self, w: ndarray, dy: ndarray, dx: ndarray, tile: Tile | None = None

@@ -52,6 +52,8 @@ class Image:
     layout : str
     unrolled : (int, int) or None
         Columns of the kernel and of the output, if the former are laid out one by one.
+    negative : bool
+        Whether padding is -0.
     """
 
     channels: int
@@ -64,6 +66,7 @@ class Image:
     kept: tuple[int, int] = (1, 1)
     layout: str = "CHW"
     unrolled: tuple[int, int] | None = None
+    negative: bool = False
 
     def __post_init__(self) -> None:
         """Check the size before anything is allocated."""
@@ -211,6 +214,7 @@ class Convolution:
     layout: str
     listed: bool = False  # zeros of images are left out, for which pixels have to be rows
     lanes: int = Step.EXACT_PRODUCT.lanes  # outputs in one register
+    pixelwise: bool = False  # the weight gradient leaves out zeros of its input, too
 
     def lanes_are_pixels(self, channels: int) -> bool:
         """Whether the columns of a contraction are pixels rather than so many channels."""
@@ -259,6 +263,20 @@ class Convolution:
     def shaped(self, channels: int, size: tuple[int, int]) -> tuple[int, int, int]:
         """Return (C, H, W) or (H, W, C)."""
         return (channels, *size) if self.layout == "CHW" else (*size, channels)
+
+    @property
+    def by_pixels(self) -> bool:
+        """Whether the weight gradient may be summed by pixels of the input that are not zero.
+
+        Their padding reaches no further than the kernel does.
+        """
+        return (
+            self.pixelwise
+            and self.layout == "CHW"
+            and self.kernel == (3, 3)
+            and self.stride == (1, 1)
+            and max(self.padding) <= 2
+        )
 
     @cached_property
     def image(self) -> Image:
@@ -427,6 +445,25 @@ def _skipping(image: Image, direct: bool, in_b: bool) -> tuple[Padding, ndarray 
 
 
 @lru_cache(maxsize=256)
+def output_gradient(conv: Convolution) -> tuple[Image, ndarray]:
+    """Return the output gradient as (pixel, channel), and where its pixels lie.
+
+    It has a border where input pixels are spread over it (`pixels.h`).
+    """
+    size, (height, width) = conv.out_size, conv.kernel
+    up, left, border = 0, 0, size
+    if conv.by_pixels:
+        up, left = height - 1 - conv.padding[0], width - 1 - conv.padding[2]
+        border = (conv.height + height - 1, conv.width + width - 1)
+    image = Image(
+        *(conv.out_channels, *size, (up, left), border),
+        layout="HWC",
+        negative=conv.by_pixels,
+    )
+    return image, image.pixel_offsets(size) + (up * border[1] + left) * conv.out_channels
+
+
+@lru_cache(maxsize=256)
 def weight_grad_offsets(conv: Convolution, *, direct: bool) -> Offsets:
     """Offsets of ``dw[co, tap] = sum of dy[co, pixel] * x[pixel, tap]``.
 
@@ -434,7 +471,7 @@ def weight_grad_offsets(conv: Convolution, *, direct: bool) -> Offsets:
     channels, columns taps.
     """
     image = conv.image
-    pixels = np.arange(conv.pixels) * conv.out_channels  # dy as (pixel, channel)
+    pixels = output_gradient(conv)[1]
     if conv.layout == "CHW":
         padding, real = _skipping(image, direct, in_b=False)
         return Offsets(

@@ -147,12 +147,25 @@ def _one(step: Step) -> ndarray:
 
 
 @lru_cache(maxsize=256)
-def _sums_plan(channels: int, pixels: int, pitch: int, width: int) -> Plan:
+def _sums_plan(channels: int, pixels: tuple[int, ...], width: int) -> Plan:
     one, lanes = np.zeros(1, np.int64), np.arange(channels)
-    terms = np.arange(pixels) * pitch
     regions = (Region((0, 1), (0, channels), Order.SEQUENTIAL),)
-    offsets = Offsets(one, np.zeros(pixels, np.int64), lanes, terms, one, lanes)
+    terms = np.array(pixels, np.int64)
+    offsets = Offsets(one, np.zeros(len(pixels), np.int64), lanes, terms, one, lanes)
     return plan(offsets, regions, width)
+
+
+def bind_sums(
+    terms: ndarray, pixels: tuple[int, ...], db: ndarray, stager: Stager
+) -> list[Operation]:
+    """Bind the gradient of a bias: the sum of staged (pixel, channel) terms, pixel by pixel.
+
+    It is a product with a row of ones, each of whose products is exact. ``pixels`` are where they
+    begin.
+    """
+    sums = _sums_plan(db.size, pixels, stager.step.lanes)
+    one = _one(stager.step)
+    return [bind_contraction("bias gradient", sums, one, terms, db, stager.arithmetic)]
 
 
 def bind_pixel_sums(
@@ -160,14 +173,12 @@ def bind_pixel_sums(
 ) -> list[Operation]:
     """Bind the gradient of a bias: the sum of ``dy`` over its pixels, in order.
 
-    It is a product with a row of ones, each of whose products is exact. ``pitch`` is the distance
-    of pixels where the stager has ``dy`` transposed for another operation.
+    ``pitch`` is the distance of pixels where the stager has ``dy`` transposed for another operation.
     """
     channels, pixels = db.size, dy.size // db.size
     if layout == "CHW":
         terms, stage = stager.transposed(dy, channels, pitch)
     else:
         terms, stage = stager.flat(dy)
-    sums = _sums_plan(channels, pixels, pitch or channels, stager.step.lanes)
-    one = _one(stager.step)
-    return [*stage, bind_contraction("bias gradient", sums, one, terms, db, stager.arithmetic)]
+    places = tuple(range(0, pixels * (pitch or channels), pitch or channels))
+    return [*stage, *bind_sums(terms, places, db, stager)]

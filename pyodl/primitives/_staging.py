@@ -149,6 +149,7 @@ class Stager:
         copies: Callable[[ndarray], list[Copy]],
         guard: ndarray | None = None,
         step: Step | None = None,
+        negative: bool = False,
     ) -> tuple[ndarray, tuple[Operation, ...]]:
         """Return the buffer of ``shape`` that holds ``source`` and the operations that fill it.
 
@@ -162,12 +163,16 @@ class Stager:
             One int32: the operations do nothing while it is zero.
         step : Step or None
             Whose operand it is; None is the arithmetic's.
+        negative : bool
+            Whether what no copy writes is -0 instead of +0.
         """
         dtype = (self.step if step is None else step).operand
         key = (kind, dtype, _address(source))
         if key in self._staged:
             return self._staged[key][1], ()
         view, buffer = self._staged[key] = self._buffers.take(kind, dtype, shape)
+        if negative:
+            buffer[:] = -0.0
         code, cores = self.arithmetic.code, self.cores
         return buffer, tuple(
             _bind_walk(

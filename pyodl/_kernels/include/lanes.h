@@ -209,6 +209,15 @@ PYODL_INLINE void transpose_eight(pyodl_eight rows[8]) {
     }
 }
 
+#if PYODL_LANES >= 8
+/* The order of eight elements in which those that are marked come first. */
+PYODL_INLINE __m256i marked_first(unsigned marks) {
+    const uint64_t each = 0x0101010101010101u;
+    const uint64_t kept = _pext_u64(0x0706050403020100u, _pdep_u64(marks, each) * 0xFFu);
+    return _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)kept));
+}
+#endif
+
 /* ---- rounding in place ------------------------------------------------------------------- */
 
 /* To binary16, to nearest. With F16C the instruction names the mode, so the host's rounding mode

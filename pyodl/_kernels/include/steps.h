@@ -266,6 +266,10 @@ PYODL_INLINE void put_sum(int step, int format, const running_sums *sums, int n,
                           int64_t i) {
     if (step_is_native(step))
         half_lanes_store((uint16_t *)array + i, sums->halves[n]);
+#if PYODL_LANES >= 8
+    else if (step_keeps_halves(step))
+        memcpy((uint16_t *)array + i, &sums->slots[n], sizeof sums->slots[n]);
+#endif
     else
         lanes_store_canonical(format, array, i, sums->values[n]);
 }
@@ -274,6 +278,10 @@ PYODL_INLINE void put_sum(int step, int format, const running_sums *sums, int n,
 PYODL_INLINE int sums_unordered(int step, const running_sums *sums, int n, int other) {
     if (step_is_native(step))
         return half_lanes_unordered(sums->halves[n], sums->halves[other]);
+#if PYODL_LANES >= 8
+    if (step_keeps_halves(step))
+        return lanes_unordered(slot_load(&sums->slots[n]), slot_load(&sums->slots[other]));
+#endif
     return lanes_unordered(sums->values[n], sums->values[other]);
 }
 

@@ -100,9 +100,7 @@ PYODL_INLINE void mark_terms(int rows, const float *a, const int32_t *a_row, int
 /* Append those of eight k that are marked. */
 PYODL_INLINE void append_terms(pyodl_list *list, const int32_t *a_k, const int32_t *b_k,
                                unsigned marks) {
-    const uint64_t each = 0x0101010101010101u;
-    const uint64_t kept = _pext_u64(0x0706050403020100u, _pdep_u64(marks, each) * 0xFFu);
-    const __m256i order = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)kept));
+    const __m256i order = marked_first(marks);
     const __m256i in_a = _mm256_loadu_si256((const __m256i *)a_k);
     const __m256i in_b = _mm256_loadu_si256((const __m256i *)b_k);
     _mm256_storeu_si256((__m256i *)(list->a_k + list->count),

@@ -146,6 +146,7 @@ PYODL_INLINE int64_t whole_tiles(int step, int format, int rows, int registers, 
 
 /* What sums are computed and stored as, by a name for the functions that do. */
 enum {
+    BFUSED_STEP = STEP_BFLOAT_FMA,   BFUSED_FORMAT = PYODL_BFLOAT16,
     EXACT_STEP = STEP_EXACT_PRODUCT, EXACT_FORMAT = PYODL_FLOAT16,
     FUSED_STEP = STEP_HALF_FMA,      FUSED_FORMAT = PYODL_FLOAT16,
     UNFUSED_STEP = STEP_HALF_MULADD, UNFUSED_FORMAT = PYODL_FLOAT16,

@@ -1,0 +1,195 @@
+/* The weight gradient of a convolution by pixels of its input, which a ReLU leaves half zero.
+ *
+ * A pixel that is not zero meets the output gradient once for every tap of the kernel, at the same
+ * places around it: it is spread once for all nine taps of a 3x3 kernel, and zeros cost nothing. Every
+ * weight gets its terms in order of the pixels, as it does in a contraction. Where a tap reaches over
+ * the edge, the gradient is -0 and the product -0, which changes no sum, not even one of -0.
+ */
+#ifndef PYODL_PIXELS_H
+#define PYODL_PIXELS_H
+
+#include "stage.h"
+#include "whole_tiles.h"
+
+#define PYODL_TAPS 9
+#define PYODL_LISTED_PIXELS 1024 /* at a time */
+
+/* Registers of output channels that are summed together: what the register file holds of them. */
+PYODL_INLINE int pixel_registers(int step) {
+    return PYODL_LANES == 16 || step_keeps_halves(step) ? 2 : 1;
+}
+
+typedef struct {
+    const void *x;           /* (channels, pixels), as stored */
+    const int32_t *place;    /* where in dy the first tap of a pixel lies */
+    const void *dy;          /* operands (row, column, output channel), with a border of -0 */
+    void *dw;                /* (output channels, channels, taps), as stored */
+    int64_t channels, pixels, out_channels;
+    int64_t row;             /* elements of a row of dy */
+} pyodl_pixels;
+
+/* Pixels that are not zero: their places, and their values in slots of 32 bits. */
+typedef struct {
+    int64_t count;
+    int32_t place[PYODL_LISTED_PIXELS + PYODL_LANES]; /* room for what is written beyond the count */
+    float value[PYODL_LISTED_PIXELS + PYODL_LANES];
+} pyodl_pixel_list;
+
+#if PYODL_LANES == 16
+PYODL_INLINE void list_some(int step, int format, const void *x, int64_t i, const int32_t *place,
+                            int64_t count, pyodl_pixel_list *list) {
+    const __m512 value = (__m512)load_some(format, x, i, count);
+    const __mmask16 kept = _mm512_cmp_ps_mask(value, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+    const __m512i places = _mm512_maskz_loadu_epi32(PYODL_SOME(__mmask16, count), place);
+    __m512i slots = _mm512_castps_si512(value);
+    if (step_is_native(step))
+        slots = _mm512_cvtepu16_epi32(_mm512_cvtps_ph(value, PYODL_TO_NEAREST));
+    _mm512_storeu_si512(list->place + list->count, _mm512_maskz_compress_epi32(kept, places));
+    _mm512_storeu_si512(list->value + list->count, _mm512_maskz_compress_epi32(kept, slots));
+    list->count += __builtin_popcount(kept);
+}
+#elif PYODL_LANES == 8
+PYODL_INLINE void list_some(int step, int format, const void *x, int64_t i, const int32_t *place,
+                            int64_t count, pyodl_pixel_list *list) {
+    const __m256 value = (__m256)load_some(format, x, i, count);
+    const unsigned kept = (unsigned)_mm256_movemask_ps(
+        _mm256_cmp_ps(value, _mm256_setzero_ps(), _CMP_NEQ_UQ));
+    const __m256i order = marked_first(kept), places = _mm256_loadu_si256((const __m256i *)place);
+    (void)step;
+    _mm256_storeu_si256((__m256i *)(list->place + list->count),
+                        _mm256_permutevar8x32_epi32(places, order));
+    _mm256_storeu_ps(list->value + list->count, _mm256_permutevar8x32_ps(value, order));
+    list->count += __builtin_popcount(kept);
+}
+#else
+PYODL_INLINE void list_some(int step, int format, const void *x, int64_t i, const int32_t *place,
+                            int64_t count, pyodl_pixel_list *list) {
+    (void)step;
+    for (int64_t n = 0; n < count; n++) {
+        const float value = load_value(format, x, i + n);
+        list->place[list->count] = place[n];
+        list->value[list->count] = value;
+        list->count += value != 0.0f;
+    }
+}
+#endif
+
+PYODL_INLINE void list_pixels(int step, int format, const pyodl_pixels *p, int64_t channel,
+                              int64_t first, int64_t count, pyodl_pixel_list *list) {
+    list->count = 0;
+    for (int64_t i = 0; i < count; i += PYODL_LANES)
+        list_some(step, format, p->x, channel * p->pixels + first + i, p->place + first + i,
+                  at_most(count - i, PYODL_LANES), list);
+}
+
+/* Add one pixel to the sums of all taps and so many registers. The first tap of the kernel is the last
+ * that a pixel meets. */
+PYODL_INLINE void add_pixel(int step, int registers, const char *dy, int64_t row, int64_t column,
+                            operand value, running_sums *sums) {
+    PYODL_UNROLL
+    for (int tap = 0; tap < PYODL_TAPS; tap++) {
+        const char *met = dy + tap / 3 * row + tap % 3 * column;
+        PYODL_UNROLL
+        for (int j = 0; j < registers; j++)
+            add_to_sum(step, value, operand_load(step, met, j * step_lanes(step)), sums,
+                       j * PYODL_TAPS + PYODL_TAPS - 1 - tap);
+    }
+}
+
+/* What came of a channel's sums that must not stand as it is. */
+enum { PIXELS_ARE_FINE = 0, PIXELS_ARE_NAN = 1, PIXELS_ARE_NEGATIVE_ZERO = 2 };
+
+/* Store the taps of one channel in a register of output channels; return whether one is -0. */
+static __attribute__((noinline)) int store_taps(const pyodl_pixels *p, int size, int64_t channel,
+                                                int64_t out_channel, pyodl_stored stored) {
+    const int64_t stride = p->channels * PYODL_TAPS;
+    const int count = (int)at_most(p->out_channels - out_channel, size);
+    int negative_zero = 0;
+    for (int tap = 0; tap < PYODL_TAPS; tap++)
+        for (int lane = 0; lane < count; lane++)
+            negative_zero |= stored[tap][lane] == 0x8000u;
+    finish_transposed(count, PYODL_TAPS, stored,
+                      (uint16_t *)p->dw + out_channel * stride + channel * PYODL_TAPS, stride);
+    return negative_zero ? PIXELS_ARE_NEGATIVE_ZERO : PIXELS_ARE_FINE;
+}
+
+/* The gradients of one channel's weights in so many registers of output channels. The list is made
+ * for the first of them, and for all if it takes more than one. */
+PYODL_INLINE int channel_gradient(int step, int format, int registers, const pyodl_pixels *p,
+                                  int64_t channel, int64_t out_channel, pyodl_pixel_list *list) {
+    const int64_t size = step_operand_size(step), column = p->out_channels * size;
+    uint16_t stored[2 * PYODL_TAPS][2 * PYODL_LANES];
+    running_sums sums;
+    int found = PIXELS_ARE_FINE;
+    PYODL_UNROLL
+    for (int n = 0; n < registers * PYODL_TAPS; n++)
+        begin_sum_of_zero(step, &sums, n, 0.0f);
+    for (int64_t first = 0; first < p->pixels; first += PYODL_LISTED_PIXELS) {
+        if (out_channel == 0 || p->pixels > PYODL_LISTED_PIXELS)
+            list_pixels(step, format, p, channel, first,
+                        at_most(p->pixels - first, PYODL_LISTED_PIXELS), list);
+        for (int64_t t = 0; t < list->count; t++)
+            add_pixel(step, registers, operand_at(step, p->dy, list->place[t] + out_channel),
+                      p->row * size, column, operand_of(step, &list->value[t]), &sums);
+    }
+    if (any_nan(step, registers * PYODL_TAPS, &sums))
+        return PIXELS_ARE_NAN;
+    PYODL_UNROLL
+    for (int n = 0; n < registers * PYODL_TAPS; n++)
+        put_sum(step, format, &sums, n, stored[n], 0);
+    for (int j = 0; j < registers; j++)
+        found |= store_taps(p, step_lanes(step), channel, out_channel + j * step_lanes(step),
+                            (pyodl_stored)stored + j * PYODL_TAPS);
+    return found;
+}
+
+#define PYODL_PIXEL_FUNCTIONS(KIND)                                                              \
+    static __attribute__((noinline)) int KIND##_pixels_1(                                        \
+        const pyodl_pixels *p, int64_t channel, int64_t out_channel, pyodl_pixel_list *list) {   \
+        return channel_gradient(KIND##_STEP, KIND##_FORMAT, 1, p, channel, out_channel, list);   \
+    }                                                                                            \
+    static __attribute__((noinline)) int KIND##_pixels_2(                                        \
+        const pyodl_pixels *p, int64_t channel, int64_t out_channel, pyodl_pixel_list *list) {   \
+        return channel_gradient(KIND##_STEP, KIND##_FORMAT, 2, p, channel, out_channel, list);   \
+    }
+PYODL_PIXEL_FUNCTIONS(EXACT)
+PYODL_PIXEL_FUNCTIONS(FUSED)
+PYODL_PIXEL_FUNCTIONS(UNFUSED)
+PYODL_PIXEL_FUNCTIONS(BFLOATS)
+PYODL_PIXEL_FUNCTIONS(BFUSED)
+
+typedef int (*pyodl_pixel_function)(const pyodl_pixels *, int64_t, int64_t, pyodl_pixel_list *);
+
+/* The gradients of all weights of one channel, whose storage has 16 bits, in the step's rounding mode;
+ * returns what of them must not stand. */
+static inline int gradient_of_channel(const pyodl_pixels *p, int step, int64_t channel) {
+    static const pyodl_pixel_function functions[PYODL_STEPS][2] = {
+        [STEP_EXACT_PRODUCT] = {EXACT_pixels_1, EXACT_pixels_2},
+        [STEP_FMA32] = {BFLOATS_pixels_1, BFLOATS_pixels_2},
+        [STEP_HALF_FMA] = {FUSED_pixels_1, FUSED_pixels_2},
+        [STEP_HALF_MULADD] = {UNFUSED_pixels_1, UNFUSED_pixels_2},
+        [STEP_BFLOAT_FMA] = {BFUSED_pixels_1, BFUSED_pixels_2}};
+    const int64_t size = step_lanes(step);
+    pyodl_pixel_list list;
+    int found = PIXELS_ARE_FINE;
+    for (int64_t c = 0; c < p->out_channels;) {
+        const int two = pixel_registers(step) == 2 && p->out_channels - c > size;
+        found |= functions[step][two](p, channel, c, &list);
+        c += size * (1 + two);
+    }
+    return found;
+}
+
+/* Whether a tensor's pixels are worth a list: none is negative, infinite or no number, and a quarter
+ * of them is zero. */
+static inline int pays_by_pixels(const uint16_t *x, int64_t count, uint16_t infinity) {
+    int64_t zeros = 0;
+    uint16_t found = 0;
+    for (int64_t i = 0; i < count; i++) {
+        found |= x[i] >= infinity; /* a sign, too */
+        zeros += x[i] == 0;
+    }
+    return !found && 4 * zeros >= count;
+}
+
+#endif
