@@ -7,9 +7,9 @@ contraction reads. Offsets and strides count elements and may be negative (a fli
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset
 
-from pyodl._kernels._capsule cimport kernel_capsule
-from pyodl._kernels._team cimport over_cores
-from pyodl._kernels._types cimport Arguments, storage_format
+from pyodl._kernels._capsule cimport kernel_capsule, lone_capsule
+from pyodl._kernels._team cimport share_out
+from pyodl._kernels._types cimport Arguments, Team, storage_format
 
 
 cdef extern from "include/widen.h" nogil:
@@ -152,6 +152,14 @@ cdef void widen_rows(const Arguments *args, int64_t start, int64_t stop) noexcep
     walk_rows(args, True, start, stop)
 
 
+cdef void widen_run(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
+    """Widen elements ``start`` to ``stop`` of the only row there is, a run of neighbours."""
+    cdef Walk w = walk_of(args)
+    cdef Place place = place_of(args, &w, 0)
+    widen_plane(storage_format(args.arithmetic), args.arrays[0], place.source + start, 0,
+                <float *>args.arrays[1] + place.target + start, 0, 1, stop - start)
+
+
 cdef void transpose_rows(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
     """Widen rows ``start`` to ``stop`` of every matrix, transposed.
 
@@ -171,14 +179,14 @@ cdef inline int64_t rows_of(const Walk *w) noexcept nogil:
     return w.size[0] * w.size[1] * w.size[2] * w.size[3]
 
 
-cdef void copy(const Arguments *args, int num_threads) noexcept nogil:
+cdef void copy(const Arguments *args, Team team) noexcept nogil:
     """Copy bits. Arrays: source, target. Sizes: 5 sizes, 5 source strides, 5 target strides,
     source offset, target offset, bytes of an element. Split over rows."""
     cdef Walk w = walk_of(args)
-    over_cores(args, rows_of(&w), num_threads, copy_rows)
+    share_out(args, rows_of(&w), team, copy_rows)
 
 
-cdef void widen(const Arguments *args, int num_threads) noexcept nogil:
+cdef void widen(const Arguments *args, Team team) noexcept nogil:
     """Widen stored values to floats, exactly.
 
     Arrays and sizes: as for `copy`; a third array is a guard: one int32, and nothing is done where
@@ -190,18 +198,27 @@ cdef void widen(const Arguments *args, int num_threads) noexcept nogil:
         return
     cdef bint one_run = w.source[3] == 1 and (w.size[2] == 1 or w.source[2] == w.size[3])
     if one_run and w.target[4] == 1 and w.source[4] != 1 and args.sizes[19] == 0:
-        over_cores(args, w.size[2] * w.size[3], num_threads, transpose_rows)
+        share_out(args, w.size[2] * w.size[3], team, transpose_rows)
+    elif rows_of(&w) == 1 and w.source[4] == w.target[4] == 1 and args.sizes[19] == 0:
+        share_out(args, w.size[4], team, widen_run)
     else:
-        over_cores(args, rows_of(&w), num_threads, widen_rows)
+        share_out(args, rows_of(&w), team, widen_rows)
 
 
-cdef void clear(const Arguments *args, int num_threads) noexcept nogil:
+cdef void clear_bytes(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
+    memset(<char *>args.arrays[0] + start, 0, stop - start)
+
+
+cdef void clear(const Arguments *args, Team team) noexcept nogil:
     """Set every bit of a tensor to 0. Arrays: out. Sizes: bytes."""
-    memset(args.arrays[0], 0, args.sizes[0])
+    share_out(args, args.sizes[0], team, clear_bytes)
 
 
-cdef void find_nonfinite(const Arguments *args, int num_threads) noexcept nogil:
-    """Set a flag to whether a tensor has an infinity or a NaN. Arrays: x, flag. Sizes: n."""
+cdef void find_nonfinite(const Arguments *args, Team team) noexcept nogil:
+    """Set a flag to whether a tensor has an infinity or a NaN. Arrays: x, flag. Sizes: n.
+
+    One thread looks: the flag cannot be lowered by one and raised by others without a meeting.
+    """
     (<int32_t *>args.arrays[1])[0] = has_nonfinite(
         storage_format(args.arithmetic), args.arrays[0], args.sizes[0])
 
@@ -210,5 +227,5 @@ KERNELS = {
     "copy": kernel_capsule(copy),
     "widen": kernel_capsule(widen),
     "clear": kernel_capsule(clear),
-    "find_nonfinite": kernel_capsule(find_nonfinite),
+    "find_nonfinite": lone_capsule(find_nonfinite),
 }

@@ -330,4 +330,5 @@ def bind_contraction(
     )
     operation.name = name
     operation.macs = plan.macs
+    operation.guarded = guarded
     return operation
