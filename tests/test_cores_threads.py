@@ -1,5 +1,9 @@
 """The device's core count changes bits by its rules only; the host's thread count never does."""
 
+import os
+import pathlib
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -8,6 +12,7 @@ from agreement import assert_same
 from reference import ARITHMETICS, FLOAT16, KERNELS, resolve
 from strategies import filled
 
+import pyodl
 from pyodl import primitives as P
 
 CORES = [1, 2, 3, 5, 8, 16, 100]
@@ -141,3 +146,25 @@ def test_calls_from_several_python_threads():
         jobs = [(n, pool.submit(call, **common)) for _ in range(4) for n, call in calls.items()]
         for name, job in jobs:
             _same(job.result(), want[name], name)
+
+
+_SMALL_TEAM = """
+import numpy as np, pyodl
+from pyodl._kernels import set_parallel_work
+set_parallel_work(0)
+nets = [pyodl.models.tiny_cnn(arithmetic="fp16-fma", seed=0) for _ in range(2)]
+image = np.full(nets[0].input_shape, 0.5, np.float16)
+for net, threads in zip(nets, (1, 4)):
+    for label in range(3):
+        pyodl.train_step(net, image, label, num_threads=threads)
+one, four = (b"".join(p.tobytes() for p in net.parameters().values()) for net in nets)
+assert one == four
+"""
+
+
+@pytest.mark.parametrize("limit", ["1", "3"])
+def test_fewer_threads_than_asked_for(limit):
+    """OpenMP may give a smaller team than was scheduled for."""
+    folder = str(pathlib.Path(pyodl.__file__).parents[1])  # of the package under test
+    environment = {**os.environ, "PYTHONPATH": folder, "OMP_THREAD_LIMIT": limit}
+    subprocess.run([sys.executable, "-P", "-c", _SMALL_TEAM], env=environment, check=True)

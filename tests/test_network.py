@@ -150,7 +150,7 @@ def test_step_is_the_chain_of_primitives(arithmetic, device):
 
 @pytest.fixture
 def threads_for_everything():
-    """Have every operation use its threads, however small it is."""
+    """Have threads share every operation, however small it is."""
     old = set_parallel_work(0)
     yield
     set_parallel_work(old)
@@ -159,12 +159,22 @@ def threads_for_everything():
 @pytest.mark.parametrize("arithmetic", ARITHMETICS)
 @pytest.mark.usefixtures("threads_for_everything")
 def test_threads_change_no_bit(arithmetic):
-    nets = {threads: branching(arithmetic) for threads in (1, 2, 7)}
+    nets = {threads: branching(arithmetic) for threads in (1, 2, 3, 5, 7)}
     for threads, net in nets.items():
         for step in range(3):
             pyodl.train_step(net, an_image(net, step), step, num_threads=threads)
-    assert bits(nets[1].parameters()) == bits(nets[2].parameters())
-    assert bits(nets[1].parameters()) == bits(nets[7].parameters())
+    for net in nets.values():
+        assert bits(net.parameters()) == bits(nets[1].parameters())
+
+
+def test_a_program_is_scheduled_anew_for_other_threads():
+    """As networks are used: operations as long as they are, and one program on any team."""
+    one, other = (pyodl.models.resnet8(arithmetic="fp16-fp32acc", seed=0) for _ in range(2))
+    for step, threads in enumerate((2, 1, 3, 2, 5, 40)):
+        for net, count in ((one, 1), (other, threads)):
+            pyodl.train_step(net, an_image(net, step), step, num_threads=count)
+        assert bits(other.gradients()) == bits(one.gradients()), threads
+    assert bits(other.parameters()) == bits(one.parameters())
 
 
 def test_same_seed_gives_the_same_numbers_in_every_format():

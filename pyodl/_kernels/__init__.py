@@ -1,13 +1,14 @@
 """The kernels: typed Cython under the GIL's back, one C signature for all.
 
-A kernel is a C function ``(arguments, num_threads)`` that a Cython module hands out in a
-capsule. Python binds it once to arrays, sizes and scalars (`Operation`); binding is
-where Python ends::
+A kernel is a C function ``(arguments, team)`` that does the calling thread's part of the work. A
+Cython module hands it out in a capsule; Python binds it once to arrays, sizes and scalars
+(`Operation`), and that is where Python ends::
 
     primitives, network          bind(name, inputs, outputs, ...)      Python objects
     ------------------------------------------------------------------------------------
     _operation.pyx               Operation.run, Program.run            releases the GIL
-    _layout _contraction ...     prange over the device's cores/tiles  pointers and sizes
+    _schedule.pxd                who does what of a program            one parallel region
+    _layout _contraction ...     this thread's share of tiles          pointers and sizes
     include/*.h                  one element or one register tile      floats and bits
 
 Arithmetic is decided in the headers, in one place: ``formats.h`` rounds, ``arithmetic.h`` has the
@@ -44,6 +45,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 __all__ = [
+    "BY_PIXELS",
     "ISA",
     "KERNELS",
     "LANES",
@@ -92,9 +94,10 @@ _LOADED = {name.rpartition(".")[2]: importlib.import_module(name) for name in _m
 KERNELS: dict[str, Any] = {}
 for _module in _LOADED.values():
     KERNELS |= _module.KERNELS
-# By step: outputs in one register, what operands are staged as, whether zeros are left out.
+# By step: outputs in one register, what operands are staged as, where zeros are left out.
 LANES: tuple[int, ...] = _LOADED["_contraction"].LANES
 OPERANDS: tuple[str, ...] = _LOADED["_contraction"].OPERANDS
+BY_PIXELS: tuple[bool, ...] = _LOADED["_contraction"].BY_PIXELS
 LISTS_TERMS: tuple[bool, ...] = _LOADED["_contraction"].LISTS_TERMS
 # Of tiles: rows, registers, how many of the rows may lie equally far apart.
 SHAPES: tuple[tuple[int, int, int], ...] = _LOADED["_contraction"].SHAPES

@@ -3,10 +3,10 @@
 from libc.stdint cimport int64_t, uint16_t, uint32_t
 
 from pyodl._kernels._capsule cimport kernel_capsule
-from pyodl._kernels._team cimport over_cores
+from pyodl._kernels._team cimport share_out
 from pyodl._kernels._transcendental cimport exp_float
 from pyodl._kernels._types cimport (
-    Arguments, PYODL_BFLOAT16, PYODL_FLOAT32, PYODL_FP32, add, load, mul, quotient, rounded,
+    Arguments, PYODL_BFLOAT16, PYODL_FLOAT32, PYODL_FP32, Team, add, load, mul, quotient, rounded,
     storage_format, store, sub,
 )
 
@@ -53,9 +53,9 @@ cdef void relu_part(const Arguments *args, int64_t start, int64_t stop) noexcept
                  start, stop)
 
 
-cdef void relu(const Arguments *args, int num_threads) noexcept nogil:
+cdef void relu(const Arguments *args, Team team) noexcept nogil:
     """out = x > 0 ? dy : +0; forward, dy is x. Arrays: x, dy, out. Sizes: n."""
-    over_cores(args, args.sizes[0], num_threads, relu_part)
+    share_out(args, args.sizes[0], team, relu_part)
 
 
 cdef inline void leaky_block(
@@ -78,12 +78,12 @@ cdef void leaky_relu_part(const Arguments *args, int64_t start, int64_t stop) no
                 args.arrays[2], start, stop)
 
 
-cdef void leaky_relu(const Arguments *args, int num_threads) noexcept nogil:
+cdef void leaky_relu(const Arguments *args, Team team) noexcept nogil:
     """out = x > 0 ? dy : slope * dy; forward, dy is x.
 
     Arrays: x, dy, out. Sizes: n. Scalars: slope.
     """
-    over_cores(args, args.sizes[0], num_threads, leaky_relu_part)
+    share_out(args, args.sizes[0], team, leaky_relu_part)
 
 
 cdef inline void sigmoid_block(
@@ -100,9 +100,9 @@ cdef void sigmoid_forward_part(const Arguments *args, int64_t start, int64_t sto
     sigmoid_block(args.arithmetic, args.arrays[0], args.arrays[1], start, stop)
 
 
-cdef void sigmoid_forward(const Arguments *args, int num_threads) noexcept nogil:
+cdef void sigmoid_forward(const Arguments *args, Team team) noexcept nogil:
     """y = 1 / (1 + expf(-x)). Arrays: x, y. Sizes: n."""
-    over_cores(args, args.sizes[0], num_threads, sigmoid_forward_part)
+    share_out(args, args.sizes[0], team, sigmoid_forward_part)
 
 
 cdef inline void sigmoid_grad_block(
@@ -122,9 +122,9 @@ cdef void sigmoid_backward_part(const Arguments *args, int64_t start, int64_t st
                        start, stop)
 
 
-cdef void sigmoid_backward(const Arguments *args, int num_threads) noexcept nogil:
+cdef void sigmoid_backward(const Arguments *args, Team team) noexcept nogil:
     """dx = dy * (y * (1 - y)). Arrays: y, dy, dx. Sizes: n."""
-    over_cores(args, args.sizes[0], num_threads, sigmoid_backward_part)
+    share_out(args, args.sizes[0], team, sigmoid_backward_part)
 
 
 KERNELS = {

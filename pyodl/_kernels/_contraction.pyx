@@ -19,11 +19,11 @@ from pyodl._kernels._tile cimport (
     compute_tile, compute_whole_tiles, in_doubt, listed_shape, make_canonical, many_zeros,
     may_reach_negative_zero, pyodl_shapes, raise_flag, rounding_begin, rounding_ordinary,
     rounding_restore, shape_of_strip, step_is_native, step_keeps_halves, step_lanes,
-    step_lists_terms, store_rows, store_straight, sum_without_padding,
+    step_lists_terms, step_pays_by_pixels, store_rows, store_straight, sum_without_padding,
 )
-from pyodl._kernels._team cimport over_parts
+from pyodl._kernels._team cimport share_out
 from pyodl._kernels._types cimport (
-    Arguments, float_bits, is_negative_zero, load_value, storage_format,
+    Arguments, Team, float_bits, is_negative_zero, load_value, storage_format,
 )
 
 
@@ -77,7 +77,7 @@ cdef int32_t look_again(
     cdef const uint8_t *real = <const uint8_t *>args.arrays[9]
     cdef int step = <int>args.sizes[2]
     cdef int padding = <int>args.sizes[4]
-    cdef bint everything = has_flag(args, NONFINITE)
+    cdef bint everything = padding != LEFT_OUT and has_flag(args, NONFINITE)  # or others raise it
     cdef int64_t i, j, at
     cdef int32_t doubt = 0
     cdef const float *start = NULL
@@ -402,7 +402,7 @@ cdef inline bint pays_to_list(const Arguments *args) noexcept nogil:
     )
 
 
-cdef void contract(const Arguments *args, int num_threads) noexcept nogil:
+cdef void contract(const Arguments *args, Team team) noexcept nogil:
     """Run a contraction, tile by tile.
 
     Arrays: a, b (float, or halves for the steps of `OPERANDS` that say so); a_row, a_k, b_k, out_row (int32); registers, segments, tiles (int32
@@ -414,17 +414,18 @@ cdef void contract(const Arguments *args, int num_threads) noexcept nogil:
     """
     if args.sizes[5] == 0 or has_flag(args, NONFINITE | NEGATIVE_ZERO):
         if pays_to_list(args):
-            over_parts(args, num_threads, SHARES, num_threads, contract_shares)
+            share_out(args, SHARES, team, contract_shares)
         else:
-            over_parts(args, num_threads, args.sizes[1], num_threads, contract_tiles)
+            share_out(args, args.sizes[1], team, contract_tiles)
 
 
-# By step: outputs in one register, the format of operands, whether zeros are left out.
+# By step: outputs in one register, the format of operands; where zeros are left out.
 LANES = tuple(step_lanes(step) for step in range(PYODL_STEPS))
 OPERANDS = tuple("float16" if step_is_native(step) else "float32" for step in range(PYODL_STEPS))
 SHAPES = tuple(
     (pyodl_shapes[i].rows, pyodl_shapes[i].registers, pyodl_shapes[i].together)
     for i in range(PYODL_SHAPES)
 )
+BY_PIXELS = tuple(bool(step_pays_by_pixels(step)) for step in range(PYODL_STEPS))
 LISTS_TERMS = tuple(bool(step_lists_terms(step)) for step in range(PYODL_STEPS))
 KERNELS = {"contract": kernel_capsule(contract)}

@@ -12,8 +12,8 @@ from pyodl._kernels._tile cimport (
     make_canonical, may_reach_negative_zero, rounding_begin, rounding_restore, step_lanes,
     store_rows, units_together,
 )
-from pyodl._kernels._team cimport over_parts
-from pyodl._kernels._types cimport Arguments, storage_format
+from pyodl._kernels._team cimport share_out
+from pyodl._kernels._types cimport Arguments, Team, storage_format
 
 
 cdef inline bint any_padded(const Unit *units, int64_t count) noexcept nogil:
@@ -76,14 +76,14 @@ cdef void contract_units(const Arguments *args, int64_t start, int64_t stop) noe
     rounding_restore(mode)
 
 
-cdef void contract_lanes(const Arguments *args, int num_threads) noexcept nogil:
+cdef void contract_lanes(const Arguments *args, Team team) noexcept nogil:
     """Contract lane by lane; padding of b is skipped where multiplying it could tell.
 
     Arrays: a, b (float or halves, as for `contract`); a_k, b_k (int32); units (int32 records); real (uint8, of b, or NULL); out
     (storage); flag (int32: whether a has infinities or NaNs, or NULL). Sizes: K, units, step, lane
     stride.
     """
-    over_parts(args, num_threads, args.sizes[1], num_threads, contract_units)
+    share_out(args, args.sizes[1], team, contract_units)
 
 
 KERNELS = {"contract_lanes": kernel_capsule(contract_lanes)}

@@ -3,8 +3,8 @@
 from libc.stdint cimport int64_t
 
 from pyodl._kernels._capsule cimport kernel_capsule
-from pyodl._kernels._team cimport over_cores
-from pyodl._kernels._types cimport PYODL_FLOAT32, Arguments, storage_format
+from pyodl._kernels._team cimport share_out
+from pyodl._kernels._types cimport PYODL_FLOAT32, Arguments, Team, storage_format
 
 
 cdef extern from "include/elementwise.h" nogil:
@@ -19,9 +19,9 @@ cdef void add_tensors_part(const Arguments *args, int64_t start, int64_t stop) n
                args.arrays[2], start, stop)
 
 
-cdef void add_tensors(const Arguments *args, int num_threads) noexcept nogil:
+cdef void add_tensors(const Arguments *args, Team team) noexcept nogil:
     """out = x + y. Arrays: x, y, out. Sizes: n. Split over elements."""
-    over_cores(args, args.sizes[0], num_threads, add_tensors_part)
+    share_out(args, args.sizes[0], team, add_tensors_part)
 
 
 cdef void add_bias_part(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
@@ -37,12 +37,12 @@ cdef void add_bias_part(const Arguments *args, int64_t start, int64_t stop) noex
         add_values(format, y, args.arrays[0], y, 0, columns)
 
 
-cdef void add_bias(const Arguments *args, int num_threads) noexcept nogil:
+cdef void add_bias(const Arguments *args, Team team) noexcept nogil:
     """y += bias, on the stored y. Arrays: bias, y. Sizes: rows, columns, bias along columns.
 
     Split over rows. The bias has one value a row, or, along columns, one a column.
     """
-    over_cores(args, args.sizes[0], num_threads, add_bias_part)
+    share_out(args, args.sizes[0], team, add_bias_part)
 
 
 cdef void sgd_part(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
@@ -53,12 +53,12 @@ cdef void sgd_part(const Arguments *args, int64_t start, int64_t stop) noexcept 
     scaled_add(args.arithmetic, -args.scalars[0], g, w, w, start, stop)
 
 
-cdef void sgd(const Arguments *args, int num_threads) noexcept nogil:
+cdef void sgd(const Arguments *args, Team team) noexcept nogil:
     """w = w - lr * g, in place, after g = g + decay * w where decay is not zero.
 
     Arrays: w, g. Sizes: n. Scalars: lr, decay. Split over elements.
     """
-    over_cores(args, args.sizes[0], num_threads, sgd_part)
+    share_out(args, args.sizes[0], team, sgd_part)
 
 
 KERNELS = {

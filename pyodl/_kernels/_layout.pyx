@@ -7,10 +7,10 @@ contraction reads. Offsets and strides count elements and may be negative (a fli
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset
 
-from pyodl._kernels._capsule cimport kernel_capsule
-from pyodl._kernels._team cimport over_cores
+from pyodl._kernels._capsule cimport kernel_capsule, lone_capsule
+from pyodl._kernels._team cimport share_out
 from pyodl._kernels._tile cimport NEGATIVE_ZERO, raise_flag
-from pyodl._kernels._types cimport PYODL_FLOAT32, Arguments, storage_format
+from pyodl._kernels._types cimport PYODL_FLOAT32, Arguments, Team, storage_format
 
 
 cdef extern from "include/stage.h" nogil:
@@ -164,6 +164,15 @@ cdef void stage_rows(const Arguments *args, int64_t start, int64_t stop) noexcep
     walk_rows(args, True, start, stop)
 
 
+cdef void stage_run(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
+    """Stage elements ``start`` to ``stop`` of the only row there is, a run of neighbours."""
+    cdef Walk w = walk_of(args)
+    cdef Place place = place_of(args, &w, 0)
+    cdef int staging = staging_of(args)
+    stage_plane(staging, args.arrays[0], place.source + start, 0,
+                staged_at(staging, args.arrays[1], place.target + start), 0, 1, stop - start)
+
+
 cdef void transpose_rows(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
     """Stage rows ``start`` to ``stop`` of every matrix, transposed.
 
@@ -184,14 +193,14 @@ cdef inline int64_t rows_of(const Walk *w) noexcept nogil:
     return w.size[0] * w.size[1] * w.size[2] * w.size[3]
 
 
-cdef void copy(const Arguments *args, int num_threads) noexcept nogil:
+cdef void copy(const Arguments *args, Team team) noexcept nogil:
     """Copy bits. Arrays: source, target. Sizes: 5 sizes, 5 source strides, 5 target strides,
     source offset, target offset, bytes of an element. Split over rows."""
     cdef Walk w = walk_of(args)
-    over_cores(args, rows_of(&w), num_threads, copy_rows)
+    share_out(args, rows_of(&w), team, copy_rows)
 
 
-cdef void stage(const Arguments *args, int num_threads) noexcept nogil:
+cdef void stage(const Arguments *args, Team team) noexcept nogil:
     """Copy stored values to operands: floats, exactly, or the same halves, by the bytes of a target's
     element.
 
@@ -204,9 +213,11 @@ cdef void stage(const Arguments *args, int num_threads) noexcept nogil:
         return
     cdef bint one_run = w.source[3] == 1 and (w.size[2] == 1 or w.source[2] == w.size[3])
     if one_run and w.target[4] == 1 and w.source[4] != 1 and args.sizes[19] == 0:
-        over_cores(args, w.size[2] * w.size[3], num_threads, transpose_rows)
+        share_out(args, w.size[2] * w.size[3], team, transpose_rows)
+    elif rows_of(&w) == 1 and w.source[4] == w.target[4] == 1 and args.sizes[19] == 0:
+        share_out(args, w.size[4], team, stage_run)
     else:
-        over_cores(args, rows_of(&w), num_threads, stage_rows)
+        share_out(args, rows_of(&w), team, stage_rows)
 
 
 cdef inline const void *row_of(const void *phase, int64_t row, int64_t bytes) noexcept nogil:
@@ -232,23 +243,31 @@ cdef void interleave_rows(const Arguments *args, int64_t start, int64_t stop) no
         raise_flag(<int32_t *>args.arrays[3], NEGATIVE_ZERO)
 
 
-cdef void interleave(const Arguments *args, int num_threads) noexcept nogil:
+cdef void interleave(const Arguments *args, Team team) noexcept nogil:
     """Write rows whose even columns are one tensor's and whose odd columns are another's.
 
     Arrays: even, odd (channels, rows, columns; NULL is zeros), out, flag (int32 of `Doubt`, raised
     where a value is -0). Sizes: channels, rows, columns of a row of ``out``; where its first row
     lies; elements of its planes, and between its rows.
     """
-    over_cores(args, args.sizes[0] * args.sizes[1], num_threads, interleave_rows)
+    share_out(args, args.sizes[0] * args.sizes[1], team, interleave_rows)
 
 
-cdef void clear(const Arguments *args, int num_threads) noexcept nogil:
+
+cdef void clear_bytes(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
+    memset(<char *>args.arrays[0] + start, 0, stop - start)
+
+
+cdef void clear(const Arguments *args, Team team) noexcept nogil:
     """Set every bit of a tensor to 0. Arrays: out. Sizes: bytes."""
-    memset(args.arrays[0], 0, args.sizes[0])
+    share_out(args, args.sizes[0], team, clear_bytes)
 
 
-cdef void find_nonfinite(const Arguments *args, int num_threads) noexcept nogil:
-    """Set a flag to whether a tensor has an infinity or a NaN. Arrays: x, flag. Sizes: n."""
+cdef void find_nonfinite(const Arguments *args, Team team) noexcept nogil:
+    """Set a flag to whether a tensor has an infinity or a NaN. Arrays: x, flag. Sizes: n.
+
+    One thread looks: the flag cannot be lowered by one and raised by others without a meeting.
+    """
     (<int32_t *>args.arrays[1])[0] = has_nonfinite(
         storage_format(args.arithmetic), args.arrays[0], args.sizes[0])
 
@@ -258,5 +277,5 @@ KERNELS = {
     "stage": kernel_capsule(stage),
     "interleave": kernel_capsule(interleave),
     "clear": kernel_capsule(clear),
-    "find_nonfinite": kernel_capsule(find_nonfinite),
+    "find_nonfinite": lone_capsule(find_nonfinite),
 }

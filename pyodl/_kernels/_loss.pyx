@@ -7,11 +7,11 @@ computes in float whatever the tensors are goes through PYODL_FP32 or float_step
 from libc.math cimport fabsf
 from libc.stdint cimport int64_t, uint16_t
 
-from pyodl._kernels._capsule cimport kernel_capsule
+from pyodl._kernels._capsule cimport lone_capsule
 from pyodl._kernels._transcendental cimport exp_float, log_float
 from pyodl._kernels._types cimport (
-    Arguments, PYODL_FLOAT32, PYODL_FP32, add, float_bits, float_from_bits, float_step, fma_step,
-    load, mul, quotient, rounded, storage_format, store, sub,
+    Arguments, PYODL_FLOAT32, PYODL_FP32, Team, add, float_bits, float_from_bits, float_step,
+    fma_step, load, mul, quotient, rounded, storage_format, store, sub,
 )
 
 
@@ -34,7 +34,7 @@ cdef inline void negate(int arithmetic, void *array) noexcept nogil:
         (<uint16_t *>array)[0] ^= 0x8000
 
 
-cdef void cross_entropy(const Arguments *args, int num_threads) noexcept nogil:
+cdef void cross_entropy(const Arguments *args, Team team) noexcept nogil:
     """loss = log(sum exp z) * sum t - sum z t; gradient = softmax(z) * sum t - t; all in float."""
     cdef int arithmetic = args.arithmetic
     cdef const void *logits = args.arrays[0]
@@ -69,7 +69,7 @@ cdef void cross_entropy(const Arguments *args, int num_threads) noexcept nogil:
             store(arithmetic, args.arrays[3], i, float_step(arithmetic, p, target_sum, -t))
 
 
-cdef void mse(const Arguments *args, int num_threads) noexcept nogil:
+cdef void mse(const Arguments *args, Team team) noexcept nogil:
     """loss = mean of squares, summed as (mean d) d; gradient = 2 mean d, in float."""
     cdef int arithmetic = args.arithmetic
     cdef int64_t i
@@ -84,7 +84,7 @@ cdef void mse(const Arguments *args, int num_threads) noexcept nogil:
         store(arithmetic, args.arrays[2], 0, loss)
 
 
-cdef void l1(const Arguments *args, int num_threads) noexcept nogil:
+cdef void l1(const Arguments *args, Team team) noexcept nogil:
     """loss = mean of |d|; gradient = +mean if d >= 0, else -mean: never 0, and -mean for NaN."""
     cdef int arithmetic = args.arithmetic
     cdef int64_t i
@@ -99,7 +99,7 @@ cdef void l1(const Arguments *args, int num_threads) noexcept nogil:
         store(arithmetic, args.arrays[2], 0, loss)
 
 
-cdef void berhu(const Arguments *args, int num_threads) noexcept nogil:
+cdef void berhu(const Arguments *args, Team team) noexcept nogil:
     """With c = alpha max |d|: |d| below c, (d d - c c) / (2 c) from there on; their mean.
 
     The gradient is +-mean or 0 below c, mean d / c from there on. Scalars: alpha.
@@ -133,8 +133,8 @@ cdef void berhu(const Arguments *args, int num_threads) noexcept nogil:
 
 
 KERNELS = {
-    "cross_entropy": kernel_capsule(cross_entropy),
-    "mse": kernel_capsule(mse),
-    "l1": kernel_capsule(l1),
-    "berhu": kernel_capsule(berhu),
+    "cross_entropy": lone_capsule(cross_entropy),
+    "mse": lone_capsule(mse),
+    "l1": lone_capsule(l1),
+    "berhu": lone_capsule(berhu),
 }

@@ -6,9 +6,9 @@ Sizes of every kernel: C, elements of a channel. Formulas: the firmware's, opera
 from libc.stdint cimport int64_t
 
 from pyodl._kernels._capsule cimport kernel_capsule
-from pyodl._kernels._team cimport over_cores
+from pyodl._kernels._team cimport share_out
 from pyodl._kernels._types cimport (
-    Arguments, add, float_bits, fma_step, load, mul, quotient, root, rounded, store, sub,
+    Arguments, Team, add, float_bits, fma_step, load, mul, quotient, root, rounded, store, sub,
 )
 
 cdef enum:
@@ -52,9 +52,9 @@ cdef void statistics_part(const Arguments *args, int64_t start, int64_t stop) no
                            channel, args.arrays[1], args.arrays[2], args.arrays[3])
 
 
-cdef void instance_norm_statistics(const Arguments *args, int num_threads) noexcept nogil:
+cdef void instance_norm_statistics(const Arguments *args, Team team) noexcept nogil:
     """Arrays: x, mean, std, var or NULL. Scalars: epsilon."""
-    over_cores(args, args.sizes[0], num_threads, statistics_part)
+    share_out(args, args.sizes[0], team, statistics_part)
 
 
 cdef void channel_apply(
@@ -81,9 +81,9 @@ cdef void apply_part(const Arguments *args, int64_t start, int64_t stop) noexcep
                       channel * n, (channel + 1) * n)
 
 
-cdef void instance_norm_apply(const Arguments *args, int num_threads) noexcept nogil:
+cdef void instance_norm_apply(const Arguments *args, Team team) noexcept nogil:
     """y = (gamma / std) * (x - mean) + beta. Arrays: x, gamma, beta, mean, std, y."""
-    over_cores(args, args.sizes[0], num_threads, apply_part)
+    share_out(args, args.sizes[0], team, apply_part)
 
 
 cdef void channel_param_grad(
@@ -112,9 +112,9 @@ cdef void param_grad_part(const Arguments *args, int64_t start, int64_t stop) no
                            channel, args.arrays[4], args.arrays[5])
 
 
-cdef void instance_norm_param_grad(const Arguments *args, int num_threads) noexcept nogil:
+cdef void instance_norm_param_grad(const Arguments *args, Team team) noexcept nogil:
     """Arrays: x, dy, mean, std, dgamma, dbeta."""
-    over_cores(args, args.sizes[0], num_threads, param_grad_part)
+    share_out(args, args.sizes[0], team, param_grad_part)
 
 
 cdef void channel_input_grad(const Arguments *args, int64_t channel) noexcept nogil:
@@ -150,9 +150,9 @@ cdef void input_grad_part(const Arguments *args, int64_t start, int64_t stop) no
         channel_input_grad(args, channel)
 
 
-cdef void instance_norm_input_grad(const Arguments *args, int num_threads) noexcept nogil:
+cdef void instance_norm_input_grad(const Arguments *args, Team team) noexcept nogil:
     """Arrays: x, dy, gamma, mean, std, var, dx."""
-    over_cores(args, args.sizes[0], num_threads, input_grad_part)
+    share_out(args, args.sizes[0], team, input_grad_part)
 
 
 KERNELS = {

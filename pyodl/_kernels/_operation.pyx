@@ -3,17 +3,19 @@
 from cpython.buffer cimport (
     Py_buffer, PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBuffer_Release, PyObject_GetBuffer,
 )
-from cpython.pycapsule cimport PyCapsule_GetPointer
+from cpython.pycapsule cimport PyCapsule_GetContext, PyCapsule_GetPointer
+from cython.parallel cimport parallel
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memmove, memset, strcmp
 
+from pyodl._kernels._schedule cimport (
+    EVERYONE, FETCHED_BYTE, STREAMED_BYTE, WINDOW, Call, schedule,
+)
 from pyodl._kernels._types cimport (
-    PYODL_FLOAT32, PYODL_MAX_ARRAYS, PYODL_MAX_SCALARS, PYODL_MAX_SIZES, Arguments, Kernel,
+    PYODL_FLOAT32, PYODL_MAX_ARRAYS, PYODL_MAX_SCALARS, PYODL_MAX_SIZES, Arguments, Kernel, Team,
     accumulator_format, load_value, storage_format, store_value,
 )
-
-from time import perf_counter
 
 from numpy import generic, ndarray
 
@@ -22,6 +24,13 @@ cdef extern from "include/host.h" nogil:
     int host_has_openmp() noexcept
     int host_processors() noexcept
     int host_x86_level() noexcept
+    double host_seconds() noexcept
+
+cdef extern from "include/team.h" nogil:
+    ctypedef struct Barrier "pyodl_barrier":
+        unsigned arrivals
+    Team team_here() noexcept
+    void team_meet(Barrier *, Team) noexcept
 
 
 def has_openmp():
@@ -39,17 +48,70 @@ def x86_level():
     return host_x86_level()
 
 
-cdef double parallel_work = 5e5
+cdef double parallel_work = 1e5
 
 
 def set_parallel_work(double work):
-    """Set the work from which an operation uses more than one thread; return the old value.
+    """Set the work from which on an operation may be divided among threads; return the old value.
 
-    Below it, waking a second thread costs more than it saves. Tests set 0 to thread everything.
+    Below it, what they fetch from one another costs more than they save. Programs go by what was
+    set when they were made. Tests set 0: then every operation passes for a long one.
     """
     global parallel_work
     old, parallel_work = parallel_work, work
     return old
+
+
+cdef inline void take_part(const Call *call, Team team) noexcept nogil:
+    """Do the calling thread's part of an operation."""
+    if call.owner == team.thread:
+        team.thread, team.threads = 0, 1
+    if call.owner == EVERYONE or team.threads == 1:
+        call.kernel(call.arguments, team)
+
+
+cdef void walk(
+    const Call *calls, int count, Team team, Barrier *barrier, double *times
+) noexcept nogil:
+    """Do the calling thread's part of all operations; note when each began if ``times`` is there.
+
+    All threads of a team come to the same meetings, since these depend on nothing but the calls.
+    """
+    cdef int i
+    for i in range(count):
+        if calls[i].meets or times != NULL:
+            team_meet(barrier, team)
+        if times != NULL and team.thread == 0:
+            times[i] = host_seconds()
+        take_part(&calls[i], team)
+    if times != NULL:
+        team_meet(barrier, team)
+        if team.thread == 0:
+            times[count] = host_seconds()
+
+
+cdef void walk_together(
+    const Call *calls, int count, int threads, Barrier *barrier, double *times
+) noexcept nogil:
+    """Walk the operations in one parallel region; alone if OpenMP gives another team."""
+    cdef Team alone, team
+    alone.thread, alone.threads = 0, 1
+    if threads == 1:  # a region of one is a system call, and more
+        walk(calls, count, alone, barrier, times)
+        return
+    with parallel(num_threads=threads):
+        team = team_here()
+        if team.threads == threads:
+            walk(calls, count, team, barrier, times)
+        elif team.thread == 0:
+            walk(calls, count, alone, barrier, times)
+
+
+cdef void run_calls(const Call *calls, int count, int threads, double *times) noexcept nogil:
+    """Run operations that were scheduled for so many threads."""
+    cdef Barrier barrier
+    barrier.arrivals = 0
+    walk_together(calls, count, threads, &barrier, times)
 
 
 cdef class Operation:
@@ -61,8 +123,9 @@ cdef class Operation:
     Parameters
     ----------
     name : str
-        Name of the kernel; `name` and `macs` may be set afterwards, for profiles. An operation
-        without multiply-accumulates is taken to be worth eight of them for each element.
+        Name of the kernel; `name` and `macs` may be set afterwards, for profiles and schedules, in
+        which an element counts as eight multiply-accumulates. So may `guarded`: that the operation
+        is hardly ever needed, and is then done in no time.
     kernel : capsule
         The kernel, from ``pyodl._kernels.KERNELS``.
     inputs, outputs : sequence of ndarray or None
@@ -80,17 +143,24 @@ cdef class Operation:
 
     cdef Arguments arguments
     cdef Kernel kernel
+    cdef bint lone
     cdef tuple arrays
+    cdef int inputs
+    cdef uintptr_t stops[12]
     cdef public str name
     cdef public long long macs
+    cdef public bint guarded
     cdef double elements
+    cdef double bytes
 
     def __init__(self, str name, kernel, inputs, outputs, sizes=(), scalars=(),
                  int arithmetic=0, int cores=1):
         cdef int i
         self.name = name
         self.kernel = <Kernel>PyCapsule_GetPointer(kernel, "pyodl_kernel")
+        self.lone = PyCapsule_GetContext(kernel) != NULL
         self.arrays = (*inputs, *outputs)
+        self.inputs = len(inputs)
         if (len(self.arrays) > PYODL_MAX_ARRAYS or len(sizes) > PYODL_MAX_SIZES
                 or len(scalars) > PYODL_MAX_SCALARS):
             raise ValueError(f"{name}: too many arrays, sizes or scalars for one kernel")
@@ -101,10 +171,12 @@ cdef class Operation:
             if not array.flags.c_contiguous:
                 raise ValueError(f"{name}: array {i} is not C-contiguous")
             self.elements += array.size
+            self.bytes += array.nbytes
             address, read_only = array.__array_interface__["data"]
             if read_only and i >= len(inputs):
                 raise ValueError(f"{name}: output array {i} is read-only")
             self.arguments.arrays[i] = <void *><uintptr_t>address
+            self.stops[i] = <uintptr_t>address + <uintptr_t>array.nbytes
         for i, size in enumerate(sizes):
             self.arguments.sizes[i] = size
         for i, scalar in enumerate(scalars):
@@ -113,17 +185,47 @@ cdef class Operation:
         self.arguments.cores = cores
 
     def run(self, int num_threads=1):
-        """Run the kernel on ``num_threads`` host threads; the GIL is released."""
-        num_threads = self.threads(num_threads)
-        with nogil:
-            self.kernel(&self.arguments, num_threads)
+        """Run the kernel on ``num_threads`` host threads; the GIL is released.
 
-    cdef int threads(self, int num_threads) noexcept nogil:
-        """Return how many of the threads are worth waking."""
-        cdef double work = self.macs if self.macs else 8 * self.elements
-        if self.macs and accumulator_format(self.arguments.arithmetic) != PYODL_FLOAT32:
-            work *= 4  # each sum is rounded to 16 bits
-        return num_threads if work >= parallel_work else 1
+        A region of its own must be worth more than a part in a program's.
+        """
+        cdef Call call = self.call()
+        cdef int threads = 1
+        if call.divisible and self.work() >= 5 * parallel_work and num_threads > 1:
+            threads, call.owner = num_threads, EVERYONE
+        with nogil:
+            run_calls(&call, 1, threads, NULL)
+
+    cdef double work(self) noexcept:
+        """Return about how long it takes, in multiply-adds that are not rounded."""
+        cdef double macs = self.macs
+        if accumulator_format(self.arguments.arithmetic) != PYODL_FLOAT32:
+            macs *= 4  # each sum is rounded to 16 bits
+        return macs + 8 * self.elements
+
+    cdef Call call(self) noexcept:
+        """Return what a schedule goes by; the first thread is the owner."""
+        cdef Call call
+        memset(&call, 0, sizeof(Call))
+        call.kernel = self.kernel
+        call.arguments = &self.arguments
+        call.work = 0 if self.guarded else self.work()
+        call.bytes = self.bytes
+        call.fetched = (FETCHED_BYTE if self.macs else STREAMED_BYTE) * self.bytes
+        if parallel_work == 0:
+            call.work, call.fetched = 1e9, 0
+        call.divisible = not self.lone and self.work() >= parallel_work
+        return call
+
+    cdef bint disturbs(self, Operation other) noexcept:
+        """Return whether one of the two operations writes what the other one reads or writes."""
+        cdef int i, j, n = len(self.arrays), m = len(other.arrays)
+        for i in range(n):
+            for j in range(other.inputs if i < self.inputs else 0, m):
+                if (<uintptr_t>self.arguments.arrays[i] < other.stops[j]
+                        and <uintptr_t>other.arguments.arrays[j] < self.stops[i]):
+                    return True
+        return False
 
     def set_scalars(self, *scalars):
         """Replace the scalars, such as a learning rate that follows a schedule."""
@@ -140,49 +242,70 @@ cdef class Program:
     operations : iterable of Operation
     """
 
-    cdef Kernel *kernels
-    cdef const Arguments **arguments
-    cdef bint *threaded
+    cdef Call *calls
+    cdef int threads  # that the calls are scheduled for
+    cdef int team  # those of them that have a part
     cdef readonly tuple operations
 
     def __cinit__(self, operations):
-        cdef Py_ssize_t i
-        cdef Operation operation
+        cdef int i, j
+        cdef Operation operation, before
         self.operations = tuple(operations)
-        self.kernels = <Kernel *>calloc(len(self.operations) + 1, sizeof(Kernel))
-        self.arguments = <const Arguments **>calloc(len(self.operations) + 1, sizeof(void *))
-        self.threaded = <bint *>calloc(len(self.operations) + 1, sizeof(bint))
-        if self.kernels == NULL or self.arguments == NULL or self.threaded == NULL:
+        self.threads = self.team = 1
+        self.calls = <Call *>calloc(len(self.operations) + 1, sizeof(Call))
+        if self.calls == NULL:
             raise MemoryError
         for i, item in enumerate(self.operations):
             operation = item
-            self.kernels[i] = operation.kernel
-            self.arguments[i] = &operation.arguments
-            self.threaded[i] = operation.threads(2) == 2
+            self.calls[i] = operation.call()
+            for j in range(max(i - WINDOW + 1, 0), i):
+                before = self.operations[j]
+                if operation.disturbs(before):
+                    self.calls[i].disturbed |= 1u << (i - j)
 
     def __dealloc__(self):
-        free(self.kernels)
-        free(self.arguments)
-        free(self.threaded)
+        free(self.calls)
 
     def __len__(self):
         return len(self.operations)
 
+    cdef int prepare(self, int num_threads) except -1:
+        """Schedule the operations for so many threads; one is enough if it does everything."""
+        cdef int i, count = len(self.operations)
+        if num_threads != self.threads:
+            if not schedule(self.calls, count, num_threads):
+                raise MemoryError
+            self.threads, self.team = num_threads, 1
+            for i in range(count):
+                if self.calls[i].owner != 0:
+                    self.team = num_threads
+        return 0
+
     def run(self, int num_threads=1):
-        """Run every operation in order on ``num_threads`` host threads; the GIL is released."""
-        cdef Py_ssize_t i, n = len(self.operations)
+        """Run every operation in order on ``num_threads`` host threads; the GIL is released.
+
+        All threads walk the operations in one parallel region: each does its own and its part of
+        those that are divided, and they meet where one needs what another has done.
+        """
+        cdef int count = len(self.operations)
+        self.prepare(num_threads)
         with nogil:
-            for i in range(n):
-                self.kernels[i](self.arguments[i], num_threads if self.threaded[i] else 1)
+            run_calls(self.calls, count, self.team, NULL)
 
     def timed(self, int num_threads=1):
-        """Run every operation and return a list of (name, seconds)."""
-        seconds = []
-        for operation in self.operations:
-            start = perf_counter()
-            operation.run(num_threads)
-            seconds.append((operation.name, perf_counter() - start))
-        return seconds
+        """Run every operation and return a list of (name, seconds); threads meet before each."""
+        cdef int i, count = len(self.operations)
+        cdef double *times = <double *>calloc(count + 1, sizeof(double))
+        if times == NULL:
+            raise MemoryError
+        try:
+            self.prepare(num_threads)
+            with nogil:
+                run_calls(self.calls, count, self.team, times)
+            return [(operation.name, times[i + 1] - times[i])
+                    for i, operation in enumerate(self.operations)]
+        finally:
+            free(times)
 
 
 cdef class Step:

@@ -3,8 +3,8 @@
 from libc.stdint cimport int64_t
 
 from pyodl._kernels._capsule cimport kernel_capsule
-from pyodl._kernels._team cimport over_cores
-from pyodl._kernels._types cimport Arguments
+from pyodl._kernels._team cimport share_out
+from pyodl._kernels._types cimport Arguments, Team
 
 
 cdef extern from "include/peak.h" nogil:
@@ -20,12 +20,12 @@ cdef void fma_cores(const Arguments *args, int64_t start, int64_t stop) noexcept
         totals[core] = fma_rounds(args.sizes[0], (<const float *>args.arrays[0])[0])
 
 
-cdef void fma_peak(const Arguments *args, int num_threads) noexcept nogil:
+cdef void fma_peak(const Arguments *args, Team team) noexcept nogil:
     """Multiply and add on registers only. Arrays: factor, totals (float). Sizes: rounds.
 
     Each core runs all rounds and writes its own total.
     """
-    over_cores(args, args.cores, num_threads, fma_cores)
+    share_out(args, args.cores, team, fma_cores)
 
 
 PEAK_MACS = PYODL_LANES * PYODL_PEAK_SUMS  # of one round

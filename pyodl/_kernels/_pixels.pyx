@@ -2,13 +2,13 @@
 
 from libc.stdint cimport int32_t, int64_t, uint16_t
 
-from pyodl._kernels._capsule cimport kernel_capsule
-from pyodl._kernels._team cimport over_parts
+from pyodl._kernels._capsule cimport kernel_capsule, lone_capsule
+from pyodl._kernels._team cimport share_out
 from pyodl._kernels._tile cimport (
     NEGATIVE_ZERO, NONFINITE, may_reach_negative_zero, raise_flag, rounding_begin,
     rounding_restore,
 )
-from pyodl._kernels._types cimport PYODL_FLOAT16, Arguments, storage_format
+from pyodl._kernels._types cimport PYODL_FLOAT16, Arguments, Team, storage_format
 
 
 cdef extern from "include/pixels.h" nogil:
@@ -28,10 +28,10 @@ cdef extern from "include/pixels.h" nogil:
     bint has_nonfinite(int, const void *, int64_t) noexcept
 
 
-cdef void survey(const Arguments *args, int num_threads) noexcept nogil:
+cdef void survey(const Arguments *args, Team team) noexcept nogil:
     """Set a flag to whether a weight gradient must be contracted, rather than by pixels.
 
-    Arrays: x, dy, flag (int32 of `Doubt`). Sizes: elements of x, of dy.
+    Arrays: x, dy, flag (int32 of `Doubt`). Sizes: elements of x, of dy. One thread looks.
     """
     cdef int format = storage_format(args.arithmetic)
     cdef uint16_t infinity = 0x7C00 if format == PYODL_FLOAT16 else 0x7F80
@@ -64,7 +64,7 @@ cdef void gradient_part(const Arguments *args, int64_t start, int64_t stop) noex
         raise_flag(<int32_t *>args.arrays[4], NEGATIVE_ZERO)
 
 
-cdef void contract_pixels(const Arguments *args, int num_threads) noexcept nogil:
+cdef void contract_pixels(const Arguments *args, Team team) noexcept nogil:
     """Run the weight gradient of a 3x3 convolution by pixels, unless the flag says not to.
 
     Raises the flag where the result must not stand: for a NaN, which is not made canonical, and for
@@ -74,8 +74,11 @@ cdef void contract_pixels(const Arguments *args, int num_threads) noexcept nogil
     channels last, with a border of -0), dw (storage), flag. Sizes: step; channels, pixels, output
     channels; elements of a row of dy.
     """
-    if (<const int32_t *>args.arrays[4])[0] == 0:
-        over_parts(args, num_threads, args.sizes[1], num_threads, gradient_part)
+    if not (<const int32_t *>args.arrays[4])[0] & NONFINITE:  # others may be raising another bit
+        share_out(args, args.sizes[1], team, gradient_part)
 
 
-KERNELS = {"survey": kernel_capsule(survey), "contract_pixels": kernel_capsule(contract_pixels)}
+KERNELS = {
+    "survey": lone_capsule(survey),
+    "contract_pixels": kernel_capsule(contract_pixels),
+}

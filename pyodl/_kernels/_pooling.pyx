@@ -9,9 +9,9 @@ from libc.stdint cimport int64_t, uint16_t, uint32_t
 from libc.string cimport memset
 
 from pyodl._kernels._capsule cimport kernel_capsule
-from pyodl._kernels._team cimport over_cores
+from pyodl._kernels._team cimport share_out
 from pyodl._kernels._types cimport (
-    Arguments, PYODL_FLOAT32, fma_step, load, quotient, rounded, storage_format, store,
+    Arguments, PYODL_FLOAT32, Team, fma_step, load, quotient, rounded, storage_format, store,
 )
 
 
@@ -165,9 +165,9 @@ cdef void avg_pool_forward_part(const Arguments *args, int64_t start, int64_t st
         first += PYODL_LANES
 
 
-cdef void avg_pool_forward(const Arguments *args, int num_threads) noexcept nogil:
+cdef void avg_pool_forward(const Arguments *args, Team team) noexcept nogil:
     """Arrays: x, y."""
-    over_cores(args, args.sizes[0], num_threads, avg_pool_forward_part)
+    share_out(args, args.sizes[0], team, avg_pool_forward_part)
 
 
 cdef void avg_pool_backward_part(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
@@ -180,9 +180,9 @@ cdef void avg_pool_backward_part(const Arguments *args, int64_t start, int64_t s
         store_sums(&pool, sums, args.arrays[2], channel)
 
 
-cdef void avg_pool_backward(const Arguments *args, int num_threads) noexcept nogil:
+cdef void avg_pool_backward(const Arguments *args, Team team) noexcept nogil:
     """Arrays: dy, workspace, dx."""
-    over_cores(args, args.sizes[0], num_threads, avg_pool_backward_part)
+    share_out(args, args.sizes[0], team, avg_pool_backward_part)
 
 
 cdef void max_pool_forward_part(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
@@ -192,9 +192,9 @@ cdef void max_pool_forward_part(const Arguments *args, int64_t start, int64_t st
         max_forward_channel(&pool, args.arrays[0], args.arrays[1], channel)
 
 
-cdef void max_pool_forward(const Arguments *args, int num_threads) noexcept nogil:
+cdef void max_pool_forward(const Arguments *args, Team team) noexcept nogil:
     """Arrays: x, y."""
-    over_cores(args, args.sizes[0], num_threads, max_pool_forward_part)
+    share_out(args, args.sizes[0], team, max_pool_forward_part)
 
 
 cdef void max_pool_backward_part(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
@@ -207,9 +207,9 @@ cdef void max_pool_backward_part(const Arguments *args, int64_t start, int64_t s
         store_sums(&pool, sums, args.arrays[3], channel)
 
 
-cdef void max_pool_backward(const Arguments *args, int num_threads) noexcept nogil:
+cdef void max_pool_backward(const Arguments *args, Team team) noexcept nogil:
     """Arrays: x, dy, workspace, dx."""
-    over_cores(args, args.sizes[0], num_threads, max_pool_backward_part)
+    share_out(args, args.sizes[0], team, max_pool_backward_part)
 
 
 KERNELS = {

@@ -7,11 +7,11 @@ binary32 accumulator the device keeps them unrounded.
 from libc.stdint cimport int64_t
 
 from pyodl._kernels._capsule cimport kernel_capsule
-from pyodl._kernels._team cimport Block, core_block, over_parts
+from pyodl._kernels._team cimport Block, core_block, share_out
 from pyodl._kernels._transcendental cimport exp_float, fast_exp_float
 from pyodl._kernels._types cimport (
-    Arguments, PYODL_BFLOAT16, PYODL_FLOAT16, PYODL_FP16_MULADD, add, float_from_bits, fma_step,
-    load, mul, quotient, rounded, storage_format, store, sub,
+    Arguments, PYODL_BFLOAT16, PYODL_FLOAT16, PYODL_FP16_MULADD, Team, add, float_from_bits,
+    fma_step, load, mul, quotient, rounded, storage_format, store, sub,
 )
 
 
@@ -117,9 +117,9 @@ cdef void softmax_fast_part(const Arguments *args, int64_t start, int64_t stop) 
         fast_row(args.arithmetic, args.arrays[0], args.arrays[1], row * n, n)
 
 
-cdef void softmax_fast(const Arguments *args, int num_threads) noexcept nogil:
+cdef void softmax_fast(const Arguments *args, Team team) noexcept nogil:
     """Arrays: x, y."""
-    over_parts(args, num_threads, args.sizes[0], num_threads, softmax_fast_part)
+    share_out(args, args.sizes[0], team, softmax_fast_part)
 
 
 cdef void softmax_expf_part(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
@@ -128,9 +128,9 @@ cdef void softmax_expf_part(const Arguments *args, int64_t start, int64_t stop) 
         expf_row(args.arithmetic, args.cores, args.arrays[0], args.arrays[1], row * n, n)
 
 
-cdef void softmax_expf(const Arguments *args, int num_threads) noexcept nogil:
+cdef void softmax_expf(const Arguments *args, Team team) noexcept nogil:
     """Arrays: x, y."""
-    over_parts(args, num_threads, args.sizes[0], num_threads, softmax_expf_part)
+    share_out(args, args.sizes[0], team, softmax_expf_part)
 
 
 cdef void softmax_backward_part(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
@@ -139,9 +139,9 @@ cdef void softmax_backward_part(const Arguments *args, int64_t start, int64_t st
         backward_row(args.arithmetic, args.arrays[0], args.arrays[1], args.arrays[2], row * n, n)
 
 
-cdef void softmax_backward(const Arguments *args, int num_threads) noexcept nogil:
+cdef void softmax_backward(const Arguments *args, Team team) noexcept nogil:
     """Arrays: y, dy, dx."""
-    over_parts(args, num_threads, args.sizes[0], num_threads, softmax_backward_part)
+    share_out(args, args.sizes[0], team, softmax_backward_part)
 
 
 KERNELS = {

@@ -1,9 +1,8 @@
-"""How the cluster's team of cores shares work, and how the host's threads walk the cores."""
+"""How work is shared among the device's cores, and among the host's threads."""
 
-from cython.parallel cimport prange
 from libc.stdint cimport int64_t
 
-from pyodl._kernels._types cimport Arguments
+from pyodl._kernels._types cimport Arguments, Team
 
 
 cdef struct Block:
@@ -27,32 +26,26 @@ cdef inline Block core_block(int core, int cores, int64_t size) noexcept nogil:
     return block
 
 
-cdef inline void do_block(
-    const Arguments *args, int part, int parts, int64_t size, Part work
-) noexcept nogil:
-    cdef Block block = core_block(part, parts, size)
-    if block.start < block.stop:
-        work(args, block.start, block.stop)
+cdef inline int64_t share_start(int thread, int threads, int64_t size) noexcept nogil:
+    """Return the first item of a thread's share.
 
-
-cdef inline void over_parts(
-    const Arguments *args, int parts, int64_t size, int num_threads, Part work
-) noexcept nogil:
-    """Do ``size`` items of work in blocks for ``parts``, on ``num_threads`` of the host.
-
-    One thread enters no parallel region, since even an empty one costs it a system call, and needs
-    no blocks: they are the work's owners, and never its order.
+    Shares are as equal as can be; long ones begin at whole cache lines, lest two threads write one
+    and loops over registers begin in the middle of it.
     """
-    cdef int part
-    if num_threads > 1:
-        for part in prange(parts, num_threads=num_threads, schedule="static"):
-            do_block(args, part, parts, size, work)
-    elif size > 0:
-        work(args, 0, size)
+    cdef int64_t start = size * thread // threads
+    if size >= 1024 * threads and thread < threads:
+        start -= start % 32
+    return start
 
 
-cdef inline void over_cores(
-    const Arguments *args, int64_t size, int num_threads, Part work
+cdef inline void share_out(
+    const Arguments *args, int64_t size, Team team, Part work
 ) noexcept nogil:
-    """Do every core's block of ``size`` items."""
-    over_parts(args, args.cores, size, num_threads, work)
+    """Do the calling thread's share of ``size`` items of work.
+
+    Shares are the work's owners and never its order: no bit depends on them.
+    """
+    cdef int64_t start = share_start(team.thread, team.threads, size)
+    cdef int64_t stop = share_start(team.thread + 1, team.threads, size)
+    if start < stop:
+        work(args, start, stop)

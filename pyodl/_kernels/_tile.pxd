@@ -29,6 +29,7 @@ cdef extern from "include/tile.h" nogil:
     void rounding_restore(unsigned) noexcept
     bint step_keeps_halves(int) noexcept
     bint step_is_native(int) noexcept
+    bint step_pays_by_pixels(int) noexcept
     int step_lanes(int) noexcept
     int shape_of_strip(int, int64_t) noexcept
     void raise_flag(int32_t *, int32_t) noexcept

@@ -13,8 +13,11 @@ cdef extern from "include/arguments.h" nogil:
         float scalars[4]
         int arithmetic
         int cores
+    ctypedef struct Team "pyodl_team":
+        int thread
+        int threads
     # Kernels hold no Python object and raise nothing: all input is checked before they are bound.
-    ctypedef void (*Kernel "pyodl_kernel")(const Arguments *, int) noexcept nogil
+    ctypedef void (*Kernel "pyodl_kernel")(const Arguments *, Team) noexcept nogil
 
 
 cdef extern from "include/formats.h" nogil:

@@ -331,4 +331,5 @@ def bind_contraction(
     )
     operation.name = name
     operation.macs = plan.macs
+    operation.guarded = guarded
     return operation

@@ -64,7 +64,8 @@ class BoundConvolution:
         self.arithmetic = stager.arithmetic
         step = stager.step
         listed = algorithm == "im2row" and step.lists_terms
-        pixelwise = algorithm == "im2row" and self.arithmetic.storage.name != "float32"
+        halves = self.arithmetic.storage.name != "float32"
+        pixelwise = algorithm == "im2row" and halves and step.by_pixels
         self.conv = replace(conv, listed=listed, lanes=step.lanes, pixelwise=pixelwise)
         self._stager = stager
         self._algorithm = algorithm

@@ -68,7 +68,10 @@ def _bind_walk(
     target_strides, target_offset = _walk(target_view, target)
     sizes = [*shape, *source_strides, *target_strides, source_offset, target_offset]
     outputs = [target] if guard is None else [target, guard]
-    return bind(kernel, [source], outputs, [*sizes, target.itemsize, *dealing], (), code, cores)
+    sizes += [target.itemsize, *dealing]
+    operation = bind(kernel, [source], outputs, sizes, (), code, cores)
+    operation.guarded = guard is not None
+    return operation
 
 
 def bind_copy(

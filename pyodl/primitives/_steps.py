@@ -4,7 +4,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from pyodl._kernels import LANES, LISTS_TERMS, OPERANDS
+from pyodl._kernels import BY_PIXELS, LANES, LISTS_TERMS, OPERANDS
 from pyodl.arithmetic import ARITHMETICS, Arithmetic
 
 __all__ = ["Step", "step_of"]
@@ -35,6 +35,11 @@ class Step(IntEnum):
     def lists_terms(self) -> bool:
         """Whether zeros of operand a are left out: where a step costs many instructions."""
         return LISTS_TERMS[self]
+
+    @property
+    def by_pixels(self) -> bool:
+        """Whether it pays to sum weight gradients by the pixels that are not zero."""
+        return BY_PIXELS[self]
 
 
 _STEPS = dict(

@@ -17,6 +17,13 @@ typedef struct {
     int cores;                        /* of the device; never the host's threads */
 } pyodl_arguments;
 
-typedef void (*pyodl_kernel)(const pyodl_arguments *arguments, int num_threads);
+/* Which of the host's threads calls a kernel, and how many of them share its work. */
+typedef struct {
+    int thread;
+    int threads;
+} pyodl_team;
+
+/* Does the part of one thread. All of a team call it, or the only thread there is. */
+typedef void (*pyodl_kernel)(const pyodl_arguments *arguments, pyodl_team team);
 
 #endif

@@ -2,6 +2,8 @@
 #ifndef PYODL_HOST_H
 #define PYODL_HOST_H
 
+#include <time.h>
+
 #ifdef _OPENMP
 #include <omp.h>
 static inline int host_has_openmp(void) { return 1; }
@@ -10,6 +12,13 @@ static inline int host_processors(void) { return omp_get_num_procs(); }
 static inline int host_has_openmp(void) { return 0; }
 static inline int host_processors(void) { return 1; }
 #endif
+
+/* Seconds since some moment. */
+static inline double host_seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
 
 #if defined(__x86_64__)
 #include <cpuid.h>

@@ -140,6 +140,12 @@ PYODL_INLINE int step_is_quick(int step) {
     return step_is_native(step) || step == STEP_EXACT_PRODUCT || step == STEP_FMA32;
 }
 
+/* Whether it pays to sum weight gradients by pixels (pixels.h): not where a load for every
+ * multiply-add costs as much as the zeros that are left out. */
+PYODL_INLINE int step_pays_by_pixels(int step) {
+    return PYODL_LANES < 16 || !step_is_quick(step) || step_is_native(step);
+}
+
 /* Outputs in one register. */
 PYODL_INLINE int step_lanes(int step) {
     return step_is_native(step) ? 2 * PYODL_LANES : PYODL_LANES;
