@@ -25,6 +25,22 @@ PYODL_INLINE int interleave_some(const uint16_t *a, const uint16_t *b, uint16_t 
     return (_mm512_cmpeq_epi16_mask(even, negative_zero) |
             _mm512_cmpeq_epi16_mask(odd, negative_zero)) != 0;
 }
+#else
+/* 16 values in turns. */
+PYODL_INLINE int interleave_eights(const uint16_t *a, const uint16_t *b, uint16_t *out) {
+    pyodl_eight rows[2] = {{0}, {0}};
+    uint64_t found[2];
+    if (a)
+        memcpy(&rows[0], a, sizeof rows[0]);
+    if (b)
+        memcpy(&rows[1], b, sizeof rows[1]);
+    const pyodl_eight negative_zero = (pyodl_eight)(rows[0] == 0x8000u) |
+                                      (pyodl_eight)(rows[1] == 0x8000u);
+    memcpy(found, &negative_zero, sizeof found);
+    transpose_two(rows);
+    memcpy(out, rows, sizeof rows);
+    return (found[0] | found[1]) != 0;
+}
 #endif
 
 PYODL_INLINE void interleave_value(int format, const void *row, int64_t from, void *out,
@@ -49,6 +65,12 @@ static inline int interleave_row(int format, const void *a, const void *b, void 
                                              (uint16_t *)out + i, at_most(count - i, 64));
         return negative_zero;
     }
+#else
+    if (format != PYODL_FLOAT32)
+        for (; i + 16 <= count; i += 16)
+            negative_zero |= interleave_eights(a ? (const uint16_t *)a + i / 2 : NULL,
+                                               b ? (const uint16_t *)b + i / 2 : NULL,
+                                               (uint16_t *)out + i);
 #endif
     for (; i < count; i++) {
         interleave_value(format, i % 2 ? b : a, i / 2, out, i);
