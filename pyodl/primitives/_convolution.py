@@ -103,7 +103,8 @@ class BoundConvolution:
         operands = (image, gradient) if chw else (gradient, image)
         plans = weight_grad_tiles(*self._key(1), tile)
         name = "conv2d weight gradient"
-        if self.conv.by_pixels and tile is None:
+        orders = {region.order for plan in plans for region in plan.regions}
+        if self.conv.by_pixels and tile is None and orders == {Order.SEQUENTIAL}:
             flag, quick = self._by_pixels(x, dy, gradient, dw)
             whole = self._contract(name, plans, *operands, dw, flag=flag, guarded=True)
             return [*operations, *stage, *quick, *whole]
@@ -208,8 +209,10 @@ class BoundConvolution:
         image, stage = self._image(dy, input_grad_phases(self.conv)[0])
         operands, operations = self._with_weights(w, image)
         doubt = np.zeros(1, np.int32)
-        if tile is None and self.conv.lanes_are_pixels(self.conv.channels) and (
-            self.conv.stride[1] == 2
+        if (
+            tile is None
+            and self.conv.lanes_are_pixels(self.conv.channels)
+            and (self.conv.stride[1] == 2)
         ):
             phases = self._contract_apart(*operands, dx, doubt)
         else:

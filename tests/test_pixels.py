@@ -1,0 +1,214 @@
+"""Weight gradients by the pixels that are not zero: the bits of the contraction, or that runs."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from agreement import agree
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from reference import ARITHMETICS, array_of
+from strategies import KINDS, filled, kernels, seeds
+
+from pyodl._kernels import set_parallel_work
+from pyodl.arithmetic import ARITHMETICS as OWN
+from pyodl.primitives import _convolution
+from pyodl.primitives._steps import step_of
+
+NONFINITE, NEGATIVE_ZERO = 1, 2  # bits of the flag that has the contraction follow
+SIXTEEN_BITS = [name for name, ar in ARITHMETICS.items() if ar.storage.bits == np.uint16]
+BY_PIXELS = [name for name in SIXTEEN_BITS if step_of(OWN[name]).by_pixels]
+
+channels_out = st.sampled_from([1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65])
+padding = st.tuples(*[st.integers(0, 2)] * 4)
+num_threads = st.integers(1, 3)
+densities = st.sampled_from([0.0, 0.1, 0.4, 0.7])
+# What x is but for its zeros; what it has that pixels must not; what dy is.
+together = st.one_of(
+    st.sampled_from([("huge", "huge"), ("tiny", "vanishing"), ("normal", "normal")]),
+    st.tuples(
+        st.sampled_from(["units", "normal", "tiny", "huge"]),
+        st.sampled_from([*KINDS, "vanishing"]),
+    ),
+)
+spoilers = st.sampled_from([None] * 12 + ["-0", "negative", "infinite", "dense"])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _every_operation_is_shared():
+    old = set_parallel_work(0)
+    yield
+    set_parallel_work(old)
+
+
+@pytest.fixture
+def surveys(monkeypatch):
+    """The flags of the weight gradients by pixels that have been bound."""
+    flags, bind = [], _convolution.bind
+
+    def remember(name, inputs, outputs, *args, **keywords):
+        if name == "survey":
+            flags.append(outputs[0])
+        return bind(name, inputs, outputs, *args, **keywords)
+
+    monkeypatch.setattr(_convolution, "bind", remember)
+    return flags
+
+
+def pixels(shape, fmt, kind, seed, density, spoiler):
+    """What a ReLU leaves; or, with a spoiler, nearly."""
+    rng = np.random.default_rng(seed + 1)
+    x = np.abs(filled(shape, fmt, kind, seed).astype(np.float32)).astype(fmt.dtype)
+    if spoiler != "dense":
+        x[rng.random(shape) >= density] = 0
+    if spoiler in ("-0", "negative", "infinite"):
+        value = {"-0": -0.0, "negative": -1.0, "infinite": np.inf}[spoiler]
+        x[tuple(rng.integers(0, shape))] = value
+    return x
+
+
+def gradient(shape, fmt, kind, seed):
+    """A kind of `filled`, or the least there is: then every product with x below 1/2 vanishes."""
+    if kind != "vanishing":
+        return filled(shape, fmt, kind, seed)
+    rng = np.random.default_rng(seed)
+    least = 2.0 ** (fmt.emin - fmt.precision + 1)
+    return array_of(rng.choice([least, -least, -2 * least, 3 * least], shape), fmt)
+
+
+def bits_of(x):
+    return np.ascontiguousarray(x).view(np.uint16)
+
+
+def has_nonfinite(x):
+    return not np.isfinite(x.astype(np.float32)).all()
+
+
+def check(arithmetic, x, dy, flags, ran, **call):
+    """Compare the gradient; the flag says that pixels stood exactly where they may."""
+    flags.clear()
+    common = {"stride": 1, "layout": "CHW", "algorithm": "im2row", "arithmetic": arithmetic}
+    dw = agree("conv2d_weight_grad", x, dy, (3, 3), **common, **call)
+    if arithmetic not in BY_PIXELS or (dy.shape[1:] == (1, 1) and not flags):
+        assert not flags
+        return
+    (flag,) = (int(flag[0]) for flag in flags)
+    x_bits = bits_of(x)
+    zeros = np.count_nonzero(x_bits == 0)
+    refused = (x_bits >> 15).any() or has_nonfinite(x) or 4 * zeros < x.size or has_nonfinite(dy)
+    may_be_negative_zero = arithmetic not in ("fp16-fp32acc", "fp16-muladd")
+    if refused:
+        assert flag == NONFINITE
+        ran["refused"] += 1
+    elif np.isnan(dw.astype(np.float32)).any():
+        assert flag & NONFINITE
+        ran["nan"] += 1
+    else:
+        assert not flag & NONFINITE
+        assert flag == 0 or may_be_negative_zero
+        assert flag or not (may_be_negative_zero and (bits_of(dw) == 0x8000).any())
+        ran["negative zero" if flag else "pixels"] += 1
+
+
+@pytest.mark.parametrize("arithmetic", SIXTEEN_BITS)
+def test_small_images(arithmetic, surveys):
+    fmt, ran = ARITHMETICS[arithmetic].storage, Counter()
+
+    @settings(max_examples=250)
+    @given(
+        st.integers(1, 3), channels_out, st.integers(1, 11), st.integers(1, 11), padding,
+        together, spoilers, seeds, densities, kernels, num_threads,
+    )  # fmt: skip
+    def run(c_in, c_out, height, width, pad, kinds, spoiler, seed, density, kernel, threads):
+        out = height + pad[0] + pad[1] - 2, width + pad[2] + pad[3] - 2
+        assume(min(out) > 0)
+        x = pixels((c_in, height, width), fmt, kinds[0], seed, density, spoiler)
+        dy = gradient((c_out, *out), fmt, kinds[1], seed + 2)
+        check(arithmetic, x, dy, surveys, ran, padding=pad, kernel=kernel, cores=8,
+              num_threads=threads)  # fmt: skip
+
+    run()
+    if arithmetic in BY_PIXELS:
+        assert ran["pixels"] >= 40, ran
+        assert ran["refused"] >= 10, ran
+        # Fused, an infinite sum stays one; and only products that are not exact vanish.
+        assert (ran["nan"] >= 3) == (arithmetic == "fp16-muladd"), ran
+        exact = arithmetic in ("fp16-fp32acc", "fp16-muladd")
+        assert ran["negative zero"] == 0 if exact else ran["negative zero"] >= 3, ran
+
+
+@pytest.mark.parametrize("arithmetic", SIXTEEN_BITS)
+def test_images_of_more_pixels_than_are_listed_at_a_time(arithmetic, surveys):
+    fmt, ran = ARITHMETICS[arithmetic].storage, Counter()
+
+    @settings(max_examples=20)
+    @given(
+        st.integers(1, 2), st.sampled_from([1, 8, 9, 33, 40]),
+        st.sampled_from([(32, 32), (33, 32), (2, 1025), (45, 47), (1023, 1)]),
+        st.sampled_from([(1, 1, 1, 1), (2, 0, 1, 2)]), together, seeds,
+        st.sampled_from([0.01, 0.4, 0.75]), num_threads,
+    )  # fmt: skip
+    def run(c_in, c_out, size, pad, kinds, seed, density, threads):
+        x = pixels((c_in, *size), fmt, kinds[0], seed, density, None)
+        out = size[0] + pad[0] + pad[1] - 2, size[1] + pad[2] + pad[3] - 2
+        dy = gradient((c_out, *out), fmt, kinds[1], seed + 2)
+        check(arithmetic, x, dy, surveys, ran, padding=pad, num_threads=threads)
+
+    run()
+    assert ran["pixels"] >= 4 or arithmetic not in BY_PIXELS, ran
+
+
+@pytest.mark.parametrize("arithmetic", SIXTEEN_BITS)
+@pytest.mark.parametrize("size", [1023, 1024, 1025, 2047, 2048, 2049])
+def test_the_last_pixel_counts(arithmetic, size, surveys):
+    """Its only term that is not zero is the last one of the list, or the first of the next."""
+    fmt = ARITHMETICS[arithmetic].storage
+    x = np.zeros((1, 1, size), fmt.dtype)
+    x[0, 0, [-1, 0, size // 2]] = [1, 2, 0.5]
+    dy = gradient((3, 1, size), fmt, "normal", size)
+    check(arithmetic, x, dy, surveys, Counter(), padding=1)
+
+
+@pytest.mark.parametrize("arithmetic", SIXTEEN_BITS)
+@pytest.mark.parametrize("size, pad", [((3, 3), 0), ((1, 1), 1), ((2, 3), (1, 0, 0, 0))])
+def test_one_output_pixel_keeps_the_sign_of_a_zero_product(arithmetic, size, pad, surveys):
+    """K is 1: `naive` has no accumulator that would make +0 of -0."""
+    fmt = ARITHMETICS[arithmetic].storage
+    x = np.zeros((2, *size), fmt.dtype)
+    x[0, 0, 0] = 1
+    dy = gradient((4, 1, 1), fmt, "units", 1)
+    dy[2] = -1
+    for kernel in ("naive", "naive_m"):
+        check(arithmetic, x, dy, surveys, Counter(), padding=pad, kernel=kernel, cores=1)
+
+
+@pytest.mark.parametrize("arithmetic", SIXTEEN_BITS)
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("channel, place", [(0, 0), (40, -1)])
+def test_zero_times_infinity_stays_a_nan(arithmetic, value, channel, place, surveys):
+    fmt, ran = ARITHMETICS[arithmetic].storage, Counter()
+    x = np.zeros((2, 5, 6), fmt.dtype)
+    dy = gradient((41, 5, 6), fmt, "units", 1)
+    dy[channel].reshape(-1)[place] = value
+    check(arithmetic, x, dy, surveys, ran, padding=1)
+    assert ran["refused"] == (arithmetic in BY_PIXELS)
+
+
+@pytest.mark.parametrize("arithmetic", ["fp16-fma", "bf16-fma", "bf16-fp32acc"])
+@pytest.mark.parametrize("channel", [0, 7, 8, 31, 32, 40])
+def test_a_zero_pixel_makes_positive_zero_of_a_sum_that_underflowed(arithmetic, channel, surveys):
+    """As many channels as fill registers and begin another: only one of them has a -0."""
+    fmt, ran = ARITHMETICS[arithmetic].storage, Counter()
+    x = np.zeros((1, 4, 4), fmt.dtype)
+    tiny = 2.0**-75 if arithmetic == "bf16-fp32acc" else 2.0 ** (fmt.emin - fmt.precision + 1)
+    x[0, 1, 1] = tiny
+    dy = np.ones((41, 4, 4), fmt.dtype)
+    dy[channel] = -tiny
+    check(arithmetic, x, dy, surveys, ran, padding=1)
+    assert ran["negative zero"] == (arithmetic in BY_PIXELS)
+
+
+def test_pixels_are_summed_where_steps_are_costly():
+    by_pixels = set(BY_PIXELS)
+    assert {"fp16-fma", "fp16-muladd", "bf16-fma"} <= by_pixels
+    assert by_pixels in (set(SIXTEEN_BITS), {"fp16-fma", "fp16-muladd", "bf16-fma"})
