@@ -254,7 +254,9 @@ PYODL_INLINE void slot_store(half_slot *slot, lanes value) {
 #else
     half_slot half = (half_slot)_mm256_cvtps_ph((__m256)value, PYODL_TO_NEAREST);
 #endif
+#if defined(__AVX__) /* not where AVX-512 is emulated */
     __asm__("" : "+x"(half));
+#endif
     *slot = half;
     __asm__("" : "+m"(*slot));
 }
