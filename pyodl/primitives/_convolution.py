@@ -31,7 +31,7 @@ from pyodl.primitives._geometry import (
 )
 from pyodl.primitives._matmul import bind_sums
 from pyodl.primitives._orders import Order, Region, matmul_regions
-from pyodl.primitives._staging import Copy, Stager
+from pyodl.primitives._staging import SLACK, Copy, Stager
 from pyodl.primitives._steps import Step, step_of
 from pyodl.primitives._tiling import Cut, Tile, cut_plan
 
@@ -122,7 +122,8 @@ class BoundConvolution:
         conv, code = self.conv, self.arithmetic.code
         flag = np.zeros(1, np.int32)
         border = output_gradient(conv)[0]
-        place = kernel_table(border.pixel_offsets((conv.height, conv.width)))
+        met = border.pixel_offsets((conv.height, conv.width))
+        place = kernel_table(np.pad(met, (0, SLACK)))  # whole registers are read
         step = self._stager.step
         sizes = [step, conv.channels, conv.height * conv.width, conv.out_channels]
         sizes.append(border.size[1] * conv.out_channels)
