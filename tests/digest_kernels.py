@@ -34,7 +34,7 @@ MATMUL = (
     "unroll_2x1", "unroll_4x1", "unroll_8x1",
 )  # fmt: skip
 MATVEC = ("simd_2x1", "simd_4x1", "simd_8x1")
-KINDS = ("moderate", "sparse", "gaps", "wide", "tiny", "large")
+KINDS = ("moderate", "sparse", "gaps", "wide", "tiny", "large", "relu")
 
 # The last of each list is large enough to be cut into many pieces for the host's threads.
 MATRICES = [(1, 1, 1), (2, 1, 7), (3, 2, 5), (17, 33, 19), (9, 24, 50), (34, 5, 4), (130, 70, 99)]
@@ -45,6 +45,7 @@ CONVOLUTIONS = [  # channels in, out, size, kernel, stride, padding
     (2, 6, (6, 5), (2, 3), 1, (1, 0, 0, 2)),
     (3, 9, (9, 9), (1, 1), 2, 0),
     (2, 3, (11, 18), (5, 5), 2, 2),
+    (2, 5, (33, 34), (3, 3), 1, (1, 0, 2, 1)),  # more pixels than are listed at a time
     (9, 33, (17, 18), (3, 3), 1, 1),
 ]
 VECTORS = [1, 2, 7, 8, 16, 33, 100, 20001]
@@ -60,6 +61,7 @@ def hard(dtype, exponent_bits, fraction_bits, shape, kind, seed):
         "moderate": (bias - 3, bias + 3),
         "sparse": (bias - 2, bias + 2),
         "gaps": (bias - 2, bias + 2),  # sparse, but finite, so that zeros may be left out
+        "relu": (bias - 2, bias + 2),  # the same, not negative: gradients go by pixels
         "wide": (0, top + 1),  # subnormals, infinities and NaNs with payloads among them
         "tiny": (0, bias // 2 + 3),  # products are subnormal, or vanish
         "large": (bias + bias // 2 - 2, top),  # products and sums overflow
@@ -70,12 +72,12 @@ def hard(dtype, exponent_bits, fraction_bits, shape, kind, seed):
     short = rng.integers(0, fraction_bits + 1, shape, dtype=np.uint32)
     fraction = np.where(rng.random(shape) < 0.5, fraction >> short << short, fraction)
     chance = rng.random(shape)
-    if kind in ("sparse", "gaps"):
+    if kind in ("sparse", "gaps", "relu"):
         exponent, fraction = (np.where(chance < 0.4, 0, part) for part in (exponent, fraction))
     if kind == "sparse":
         exponent = np.where(chance > 0.97, top, exponent)
         fraction = np.where(chance > 0.98, 0, fraction)
-    sign = rng.integers(0, 2, shape, dtype=np.uint32)
+    sign = rng.integers(0, 1 if kind == "relu" else 2, shape, dtype=np.uint32)
     bits = ((sign << exponent_bits) | exponent) << fraction_bits | fraction
     unsigned = np.dtype(f"u{np.dtype(dtype).itemsize}")
     return np.ascontiguousarray(bits.astype(unsigned)).view(dtype)
@@ -89,6 +91,11 @@ class Draw:
 
     def __call__(self, *shape):
         return hard(*FORMATS[self.arithmetic], shape, self.kind, next(self.seeds))
+
+    def signed(self, *shape):
+        """An array of the same kind, but that it may be negative: a gradient."""
+        kind = "gaps" if self.kind == "relu" else self.kind
+        return hard(*FORMATS[self.arithmetic], shape, kind, next(self.seeds))
 
 
 def cases():
@@ -150,7 +157,7 @@ def _conv_forward(layout, algorithm, d, shape, kw):
 def _conv_weight_grad(layout, algorithm, d, shape, kw):
     c_in, c_out, size, kernel, stride, padding = shape
     geometry = {"stride": stride, "padding": padding, "layout": layout, "algorithm": algorithm}
-    dy = d(*_image(layout, c_out, _out_size(size, *shape[3:])))
+    dy = d.signed(*_image(layout, c_out, _out_size(size, *shape[3:])))
     return P.conv2d_weight_grad(d(*_image(layout, c_in, size)), dy, kernel, **geometry, **kw)
 
 
@@ -326,7 +333,7 @@ IMAGE = {
 def environments(i, *, last, quick):
     """-> the kinds of data and core counts for the i-th shape; in short, three pairs of them."""
     if last:  # a large shape has every kind of value anyway
-        return [("moderate", 8), ("gaps", 8), ("sparse", 1)]
+        return [("moderate", 8), ("gaps", 8), ("relu", 8), ("sparse", 1)]
     if not quick:
         return itertools.product(KINDS, CORES)
     return [(KINDS[(i + 2 * j) % len(KINDS)], cores) for j, cores in enumerate(CORES)]

@@ -270,7 +270,10 @@ def plan(offsets: Offsets, regions: Sequence[Region], lanes: int) -> Plan:
                 (first_row + row, rows, len(registers) + first, shape, int(region.order))
                 for row, rows, shape in _rows_of_tiles(last_row - first_row, count, spacing)[1]
             ]
-            spaced += [int(SHAPES[shape][2] == spacing) for *_, shape, _ in tiles[len(spaced) :]]
+            spaced += [
+                int(SHAPES[shape][2] == spacing and (row - first_row) % spacing == 0)
+                for row, _, _, shape, _ in tiles[len(spaced) :]
+            ]
         registers += found
         segments += runs
     finishes = _finishes(offsets, registers, tiles, lanes)

@@ -1,0 +1,188 @@
+"""Gradients of strided convolutions, and images of widths that do or do not fill registers."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from agreement import agree
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from reference import ARITHMETICS, KERNELS, array_of
+from strategies import KINDS, filled, in_layout, layouts, seeds, weights_in_layout
+
+from pyodl._kernels import set_parallel_work
+from pyodl.primitives import _convolution
+from pyodl.primitives._geometry import Image
+from pyodl.primitives._staging import Stager
+
+NONFINITE, NEGATIVE_ZERO = 1, 2
+arithmetics = st.sampled_from(list(ARITHMETICS))
+every_arithmetic = pytest.mark.parametrize("arithmetic", ARITHMETICS)
+num_threads = st.integers(1, 3)
+channels = st.sampled_from([1, 2, 3, 7, 8, 9, 16, 17, 33])
+few = st.integers(1, 4)
+padding = st.tuples(*[st.integers(0, 2)] * 4)
+taps = st.sampled_from([(1, 1), (3, 3), (5, 5), (2, 3), (3, 2), (1, 2)])
+sequential = st.sampled_from(["naive", "naive_m", "unroll_2x1", "unroll_8x1"])
+# Weights and the output gradient.
+together = st.one_of(
+    st.sampled_from(
+        [("tiny", "vanishing"), ("vanishing", "tiny"), ("special", "tiny"), ("normal", "zeros")]
+    ),
+    st.tuples(st.sampled_from(KINDS), st.sampled_from(KINDS)),
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _every_operation_is_shared():
+    old = set_parallel_work(0)
+    yield
+    set_parallel_work(old)
+
+
+@pytest.fixture
+def doubts(monkeypatch):
+    """The flags of the input gradients that have been interleaved, one a row of phases."""
+    flags, bind = [], _convolution.bind
+
+    def remember(name, inputs, outputs, *args, **keywords):
+        if name == "interleave":
+            flags.append(outputs[1])
+        return bind(name, inputs, outputs, *args, **keywords)
+
+    monkeypatch.setattr(_convolution, "bind", remember)
+    return flags
+
+
+@pytest.fixture
+def images(monkeypatch):
+    """The images that have been staged."""
+    seen, stage = [], Stager.stage
+
+    def remember(self, kind, *args, **keywords):
+        if isinstance(kind, Image):
+            seen.append(kind)
+        return stage(self, kind, *args, **keywords)
+
+    monkeypatch.setattr(Stager, "stage", remember)
+    return seen
+
+
+def values(shape, fmt, kind, seed):
+    """A kind of `filled`, or the least there is, whose products vanish."""
+    if kind != "vanishing":
+        return filled(shape, fmt, kind, seed)
+    rng = np.random.default_rng(seed)
+    least = 2.0 ** (fmt.emin - fmt.precision + 1)
+    return array_of(rng.choice([least, -least, 3 * least], shape), fmt)
+
+
+def output_size(size, kernel, stride, pad):
+    return tuple(
+        (n + before + after - k) // s + 1
+        for n, k, s, before, after in zip(size, kernel, stride, pad[::2], pad[1::2], strict=True)
+    )
+
+
+@every_arithmetic
+def test_input_gradients_of_a_stride(arithmetic, doubts):
+    fmt, ran = ARITHMETICS[arithmetic].storage, Counter()
+
+    @settings(max_examples=200)
+    @given(
+        layouts, channels, few, st.integers(1, 19), st.integers(1, 19), taps,
+        st.sampled_from([(2, 2), (2, 2), (1, 2), (2, 1), (3, 2)]), padding, together, seeds,
+        st.booleans(), sequential, num_threads,
+    )  # fmt: skip
+    def run(layout, c_in, c_out, height, width, kernel, stride, pad, kinds, seed, infinite,
+            matmul, threads):  # fmt: skip
+        out = output_size((height, width), kernel, stride, pad)
+        assume(min(out) > 0)
+        w = values(weights_in_layout(layout, c_out, c_in, kernel), fmt, kinds[0], seed)
+        if infinite:
+            w.reshape(-1)[seed % w.size] = -np.inf
+        dy = values(in_layout(layout, c_out, out), fmt, kinds[1], seed + 1)
+        doubts.clear()
+        dx = agree(
+            "conv2d_input_grad", w, dy, (height, width), stride=stride, padding=pad,
+            layout=layout, kernel=matmul, cores=3, arithmetic=arithmetic, num_threads=threads,
+        )  # fmt: skip
+        if not doubts:
+            ran["whole"] += 1
+            return
+        assert len({id(flag) for flag in doubts}) == 1
+        assert layout == "CHW"
+        doubt = int(doubts[0][0])
+        bits = dx.view(f"u{dx.itemsize}")
+        assert bool(doubt & NONFINITE) == (not np.isfinite(w.astype(np.float32)).all())
+        assert doubt or not (bits == 1 << (8 * dx.itemsize - 1)).any()
+        ran[doubt & NONFINITE or doubt] += 1
+
+    run()
+    assert ran["whole"] >= 20, ran
+    assert ran[0] >= 15, ran
+    assert ran[NONFINITE] >= 15, ran
+    assert ran[NEGATIVE_ZERO] >= 3, ran
+
+
+@pytest.mark.parametrize("width", [1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 66, 97, 128, 129])
+@pytest.mark.parametrize("arithmetic", ["fp16-fp32acc", "fp16-fma", "bf16-fma", "fp32"])
+def test_one_negative_zero_anywhere_is_found(arithmetic, width, doubts):
+    """It becomes what the products with the stride's zeros make of it."""
+    fmt = ARITHMETICS[arithmetic].storage
+    least = 2.0 ** (fmt.emin - fmt.precision + 1)
+    w = np.full((1, 1, 1, 2), -least, fmt.dtype)
+    dy = np.full((1, 1, width // 2 + 1), -1, fmt.dtype)
+    pad = (0, 0, 1, 1) if width % 2 == 0 else (0, 0, 1, 2)
+    for place in range(0, dy.size, max(dy.size // 9, 1)):
+        some = dy.copy()
+        some[0, 0, place] = least / 2 if arithmetic == "fp32" else 0.25
+        doubts.clear()
+        agree("conv2d_input_grad", w, some, (1, width), stride=(1, 2), padding=pad,
+              layout="CHW", arithmetic=arithmetic)  # fmt: skip
+        assert int(doubts[0][0]) == NEGATIVE_ZERO
+
+
+def test_a_zero_weight_makes_positive_zero_of_what_underflowed(doubts):
+    """-0 from the only term that a phase keeps; the terms left out are +0 and come after it."""
+    w = np.zeros((2, 1, 3, 3), np.float16)
+    w[0] = 2.0**-24
+    dy = np.zeros((2, 8, 8), np.float16)
+    dy[0] = -(2.0**-24)
+    call = {"stride": 2, "padding": 1, "layout": "CHW", "arithmetic": "fp16-fma"}
+    dx = agree("conv2d_input_grad", w, dy, (16, 16), **call)
+    assert (dx.view(np.uint16) == 0).all()
+    dx = agree("conv2d_input_grad", w[:1], dy[:1], (16, 16), **call)
+    assert (dx.view(np.uint16) == 0x8000).any()
+    assert int(doubts[-1][0]) == NEGATIVE_ZERO
+
+
+@every_arithmetic
+def test_widths_that_do_or_do_not_fill_registers(arithmetic, images):
+    fmt, ran = ARITHMETICS[arithmetic].storage, Counter()
+
+    @settings(max_examples=120)
+    @given(
+        layouts, few, st.sampled_from([1, 3, 8, 16, 31, 33]), st.integers(1, 7),
+        st.integers(1, 40), taps, st.sampled_from([1, 2]), padding,
+        st.sampled_from(KERNELS), st.sampled_from(KINDS), seeds, num_threads,
+    )  # fmt: skip
+    def run(layout, c_in, c_out, height, width, kernel, stride, pad, matmul, kind, seed, threads):
+        out = output_size((height, width), kernel, (stride, stride), pad)
+        assume(min(out) > 0)
+        x = values(in_layout(layout, c_in, (height, width)), fmt, kind, seed)
+        w = values(weights_in_layout(layout, c_out, c_in, kernel), fmt, "normal", seed + 1)
+        dy = values(in_layout(layout, c_out, out), fmt, kind, seed + 2)
+        call = {
+            "stride": stride, "padding": pad, "layout": layout, "kernel": matmul, "cores": 2,
+            "arithmetic": arithmetic, "num_threads": threads,
+        }  # fmt: skip
+        images.clear()
+        agree("conv2d_forward", x, w, None, **call)
+        agree("conv2d_weight_grad", x, dy, kernel, **call)
+        agree("conv2d_input_grad", w, dy, (height, width), **call)
+        for image in images:
+            ran[image.stride[1], image.unrolled is not None] += 1
+
+    run()
+    assert min(ran[1, True], ran[1, False], ran[2, True], ran[2, False]) >= 10, ran
