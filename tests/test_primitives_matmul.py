@@ -18,6 +18,16 @@ def test_matmul(environment, kernel, transposed, n, k, m, num_threads):
     agree("matmul", a, b, transpose_b=transposed, kernel=kernel, num_threads=num_threads, **common)
 
 
+@settings(max_examples=300)
+@given(
+    environments(), st.sampled_from([1, 2, 8, 9, 16, 17, 18, 19, 27, 34, 35]), st.integers(1, 20),
+    st.integers(1, 200), threads,
+)  # fmt: skip
+def test_rows_around_those_of_a_tile(environment, n, k, m, num_threads):
+    common, array = environment
+    agree("matmul", array(n, k), array(k, m), num_threads=num_threads, **common)
+
+
 @settings(max_examples=200)
 @given(environments(), st.sampled_from(MATVEC_KERNELS), sizes, sizes, threads)
 def test_matvec(environment, kernel, n, k, num_threads):

