@@ -197,15 +197,41 @@ def test_zero_times_infinity_stays_a_nan(arithmetic, value, channel, place, surv
 @pytest.mark.parametrize("arithmetic", ["fp16-fma", "bf16-fma", "bf16-fp32acc"])
 @pytest.mark.parametrize("channel", [0, 7, 8, 31, 32, 40])
 def test_a_zero_pixel_makes_positive_zero_of_a_sum_that_underflowed(arithmetic, channel, surveys):
-    """As many channels as fill registers and begin another: only one of them has a -0."""
+    """As many channels as fill registers and begin another: one tap of one of them is -0."""
     fmt, ran = ARITHMETICS[arithmetic].storage, Counter()
     x = np.zeros((1, 4, 4), fmt.dtype)
     tiny = 2.0**-75 if arithmetic == "bf16-fp32acc" else 2.0 ** (fmt.emin - fmt.precision + 1)
     x[0, 1, 1] = tiny
-    dy = np.ones((41, 4, 4), fmt.dtype)
-    dy[channel] = -tiny
+    for tap in np.ndindex(3, 3):
+        dy = np.ones((41, 4, 4), fmt.dtype)
+        dy[(channel, *tap)] = -tiny
+        check(arithmetic, x, dy, surveys, ran, padding=1)
+    assert ran["negative zero"] == 9 * (arithmetic in BY_PIXELS)
+
+
+@pytest.mark.parametrize("channel", [0, 7, 8, 15, 16, 31, 32, 40])
+def test_one_sum_that_is_no_number_is_found(channel, surveys):
+    """Two products that overflow, of either sign, meet in one tap of one channel."""
+    ran = Counter()
+    x = np.zeros((1, 3, 6), np.float16)
+    x[0, 1, [1, 4]] = 3
+    for row, column in np.ndindex(3, 3):
+        dy = np.ones((41, 3, 6), np.float16)
+        dy[channel, row, [column, column + 3]] = 60000, -60000
+        check("fp16-muladd", x, dy, surveys, ran, padding=1)
+    assert ran["nan"] == 9
+
+
+@pytest.mark.parametrize("arithmetic", SIXTEEN_BITS)
+def test_a_list_that_is_full(arithmetic, surveys):
+    """The zeros come after the pixels that fill it; it is made anew for every register."""
+    fmt, ran = ARITHMETICS[arithmetic].storage, Counter()
+    x = gradient((1, 14, 100), fmt, "units", 1)
+    x[x < 0] = 1
+    x.reshape(-1)[1024:-20] = 0
+    dy = gradient((70, 14, 100), fmt, "units", 2)
     check(arithmetic, x, dy, surveys, ran, padding=1)
-    assert ran["negative zero"] == (arithmetic in BY_PIXELS)
+    assert ran["pixels"] == (arithmetic in BY_PIXELS)
 
 
 def test_pixels_are_summed_where_steps_are_costly():
