@@ -222,6 +222,18 @@ def test_one_sum_that_is_no_number_is_found(channel, surveys):
     assert ran["nan"] == 9
 
 
+@pytest.mark.parametrize("arithmetic", ["fp16-fma", "bf16-fma", "bf16-fp32acc"])
+def test_a_tap_over_the_edge_leaves_negative_zero(arithmetic, surveys):
+    """The pixel in the corner comes last, and most of its taps lie over the edge."""
+    fmt, ran = ARITHMETICS[arithmetic].storage, Counter()
+    x = np.zeros((1, 2, 4), fmt.dtype)
+    tiny = 2.0**-75 if arithmetic == "bf16-fp32acc" else 2.0 ** (fmt.emin - fmt.precision + 1)
+    x[0, :, 1], x[0, 1, 3] = tiny, 1
+    dy = np.full((3, 2, 4), -tiny, fmt.dtype)
+    check(arithmetic, x, dy, surveys, ran, padding=1)
+    assert ran["negative zero"] == (arithmetic in BY_PIXELS)
+
+
 @pytest.mark.parametrize("arithmetic", SIXTEEN_BITS)
 def test_a_list_that_is_full(arithmetic, surveys):
     """The zeros come after the pixels that fill it; it is made anew for every register."""
