@@ -1,5 +1,5 @@
-/* The intrinsics that the 16-lane kernels use, in plain C after Intel's descriptions: a header to put
- * in front of the compiler's own, so that those kernels can be run where there is no AVX-512. */
+/* The intrinsics that the 16-lane kernels use, in plain C after Intel's descriptions: a header to
+ * put in front of the compiler's own, so that those kernels run where there is no AVX-512. */
 #ifndef PYODL_EMULATED_IMMINTRIN_H
 #define PYODL_EMULATED_IMMINTRIN_H
 
@@ -27,7 +27,7 @@ typedef uint32_t __mmask32;
 #define EMULATED_LANES(TYPE, REGISTER) (int)(sizeof(REGISTER) / sizeof(TYPE))
 #define EMULATED_EACH(TYPE, REGISTER) for (int i = 0; i < EMULATED_LANES(TYPE, REGISTER); i++)
 
-/* ---- all lanes alike, casts, whole registers ---------------------------------------------------- */
+/* ---- all lanes alike, casts, whole registers ----------------------------------------------- */
 
 #define EMULATED_SET(NAME, REGISTER, TYPE)                                                       \
     EMULATED REGISTER NAME(TYPE value) {                                                         \
@@ -80,7 +80,7 @@ EMULATED_STORE(_mm512_storeu_si512, __m512i, void)
 EMULATED_STORE(_mm256_storeu_si256, __m256i, __m256i)
 EMULATED_STORE(_mm256_storeu_ps, __m256, float)
 
-/* ---- masks: what is masked out is neither read nor written --------------------------------------- */
+/* ---- masks: what is masked out is neither read nor written --------------------------------- */
 
 #define EMULATED_MASKED(TYPE, LOAD, STORE, REGISTER, MASK)                                       \
     EMULATED REGISTER LOAD(MASK mask, const void *from) {                                        \
@@ -130,7 +130,7 @@ EMULATED __m512i _mm512_maskz_compress_epi32(__mmask16 mask, __m512i a) {
     return result;
 }
 
-/* ---- comparisons -------------------------------------------------------------------------------- */
+/* ---- comparisons --------------------------------------------------------------------------- */
 
 #define _CMP_UNORD_Q 3 /* the two predicates that the kernels use */
 #define _CMP_NEQ_UQ 4
@@ -191,7 +191,7 @@ EMULATED __mmask16 _mm512_testn_epi32_mask(__m512i a, __m512i b) {
     return (__mmask16)mask;
 }
 
-/* ---- integers, and lanes in another order -------------------------------------------------------- */
+/* ---- integers, and lanes in another order -------------------------------------------------- */
 
 EMULATED __m256i _mm256_add_epi32(__m256i a, __m256i b) {
     uint32_t left[8], right[8];
@@ -261,7 +261,7 @@ EMULATED uint64_t _pdep_u64(uint64_t source, uint64_t mask) {
     return result;
 }
 
-/* ---- binary32, fused ----------------------------------------------------------------------------- */
+/* ---- binary32, fused ----------------------------------------------------------------------- */
 
 /* fmaf honours the host's rounding mode; volatile keeps the compiler from computing ahead. */
 static __attribute__((noinline, unused)) __m512 emulated_fma(__m512 a, __m512 b, __m512 c,
@@ -286,7 +286,7 @@ static __attribute__((noinline, unused)) __m512 emulated_fma(__m512 a, __m512 b,
 #define _mm512_fmadd_round_ps(a, b, c, rounding) emulated_fma(a, b, c, rounding)
 #define _mm512_fmadd_ps(a, b, c) emulated_fma(a, b, c, _MM_FROUND_TO_NEAREST_INT)
 
-/* ---- binary16 ------------------------------------------------------------------------------------ */
+/* ---- binary16 ------------------------------------------------------------------------------ */
 
 /* A NaN keeps the head of its payload, and becomes quiet. */
 EMULATED float emulated_widen(uint16_t half) {
@@ -320,7 +320,9 @@ EMULATED uint16_t emulated_narrow(double value) {
     const uint64_t half = 1ull << (shift - 1), rest = fraction & (2 * half - 1);
     uint64_t units = fraction >> shift;
     units += rest > half || (rest == half && (units & 1));
-    return (uint16_t)(sign | (unsigned)(units + (exponent >= -14 ? (uint64_t)(exponent + 14) << 10 : 0)));
+    if (exponent > -14)
+        units += (uint64_t)(exponent + 14) << 10;
+    return (uint16_t)(sign | units);
 }
 
 EMULATED __m512 _mm512_cvtph_ps(__m256i half) {
@@ -346,9 +348,9 @@ EMULATED __m256 _mm256_cvtph_ps(__m128i half) {
 }
 
 #if defined(__AVX512FP16__)
-/* Arithmetic on halves by their bits, since compilers compute with _Float16 as they like. In binary64
- * products of halves are exact. So is their sum with a half, unless 53 bits lie between the head of
- * the one and the tail of the other: then it is too close to the larger for the smaller to count. */
+/* Arithmetic on halves by their bits, since compilers compute with _Float16 as they like. In
+ * binary64 products of halves are exact. So is their sum with a half, unless more than 53 bits lie
+ * between head and tail: then the half stands, or the product is too large for one. */
 typedef _Float16 __m512h __attribute__((vector_size(64)));
 
 #define EMULATED_HALVES(NAME, PARAMETERS, EXPRESSION)                                            \
@@ -379,7 +381,8 @@ EMULATED __mmask32 _mm512_cmp_ph_mask(__m512h a, __m512h b, int predicate) {
     memcpy(left, &a, sizeof left);
     memcpy(right, &b, sizeof right);
     EMULATED_EACH(uint16_t, __m512h)
-    mask |= (__mmask32)emulated_compare(emulated_widen(left[i]), emulated_widen(right[i]), predicate)
+    mask |= (__mmask32)emulated_compare(emulated_widen(left[i]), emulated_widen(right[i]),
+                                        predicate)
             << i;
     return mask;
 }
