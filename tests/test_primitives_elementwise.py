@@ -6,7 +6,7 @@ from agreement import agree, assert_same
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import ARITHMETICS, expf, logf
-from strategies import environments, sizes, small, threads
+from strategies import environments, filled, sizes, small, threads
 
 from pyodl import primitives
 
@@ -114,3 +114,13 @@ def test_logf_is_correctly_rounded():
         primitives.cross_entropy(np.array([0, v], np.float32), target, arithmetic="fp32") for v in x
     ]
     assert_same(np.array(got, np.float32), logf(total).astype(np.float32), "logf")
+
+
+@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+@pytest.mark.parametrize("kind", ["special", "anybits", "tiny"])
+def test_updates_of_whole_registers(arithmetic, kind):
+    """NaNs with payloads among them, which the processor's own steps would keep."""
+    storage = ARITHMETICS[arithmetic].storage
+    w, g = (filled((200,), storage, kind, seed) for seed in (1, 2))
+    for decay in (0.0, 0.1):
+        agree("sgd", w.copy(), g, 0.01, weight_decay=decay, arithmetic=arithmetic)
