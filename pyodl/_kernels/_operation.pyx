@@ -13,8 +13,8 @@ from pyodl._kernels._schedule cimport (
     EVERYONE, FETCHED_BYTE, STREAMED_BYTE, WINDOW, Call, schedule,
 )
 from pyodl._kernels._types cimport (
-    PYODL_FLOAT32, PYODL_MAX_ARRAYS, PYODL_MAX_SCALARS, PYODL_MAX_SIZES, Arguments, Kernel, Team,
-    accumulator_format, load_value, storage_format, store_value,
+    PYODL_MAX_ARRAYS, PYODL_MAX_SCALARS, PYODL_MAX_SIZES, Arguments, Kernel, Team, load_value,
+    storage_format, store_value,
 )
 
 from numpy import generic, ndarray
@@ -124,8 +124,9 @@ cdef class Operation:
     ----------
     name : str
         Name of the kernel; `name` and `macs` may be set afterwards, for profiles and schedules, in
-        which an element counts as eight multiply-accumulates. So may `guarded`: that the operation
-        is hardly ever needed, and is then done in no time.
+        which an element counts as eight multiply-accumulates. So may `effort`, the time of one of
+        its own in those of a binary32 sum, and `guarded`: that the operation is hardly ever needed,
+        and is then done in no time.
     kernel : capsule
         The kernel, from ``pyodl._kernels.KERNELS``.
     inputs, outputs : sequence of ndarray or None
@@ -149,6 +150,7 @@ cdef class Operation:
     cdef uintptr_t stops[12]
     cdef public str name
     cdef public long long macs
+    cdef public double effort
     cdef public bint guarded
     cdef double elements
     cdef double bytes
@@ -157,6 +159,7 @@ cdef class Operation:
                  int arithmetic=0, int cores=1):
         cdef int i
         self.name = name
+        self.effort = 1
         self.kernel = <Kernel>PyCapsule_GetPointer(kernel, "pyodl_kernel")
         self.lone = PyCapsule_GetContext(kernel) != NULL
         self.arrays = (*inputs, *outputs)
@@ -198,10 +201,7 @@ cdef class Operation:
 
     cdef double work(self) noexcept:
         """Return about how long it takes, in multiply-adds that are not rounded."""
-        cdef double macs = self.macs
-        if accumulator_format(self.arguments.arithmetic) != PYODL_FLOAT32:
-            macs *= 4  # each sum is rounded to 16 bits
-        return macs + 8 * self.elements
+        return self.effort * self.macs + 8 * self.elements
 
     cdef Call call(self) noexcept:
         """Return what a schedule goes by; the first thread is the owner."""

@@ -312,6 +312,7 @@ def bind_contraction(
         Zeros left out: set by the run if a result is in doubt. Guarded: runs only if it is set.
     """
     a_row, a_k, b_k, out_row, registers, segments, tiles = plan.tables
+    step = step_of(arithmetic) if step is None else step
     operation = bind(
         "contract",
         [a, b, a_row, a_k, b_k, out_row, registers, segments, tiles, plan.offsets.real],
@@ -319,7 +320,7 @@ def bind_contraction(
         [
             plan.depth,
             len(tiles),
-            int(step_of(arithmetic) if step is None else step),
+            int(step),
             plan.offsets.lane_stride,
             int(plan.offsets.padding),
             int(guarded),
@@ -330,6 +331,6 @@ def bind_contraction(
         arithmetic=arithmetic.code,
     )
     operation.name = name
-    operation.macs = plan.macs
+    operation.macs, operation.effort = plan.macs, step.effort
     operation.guarded = guarded
     return operation

@@ -127,7 +127,7 @@ class BoundConvolution:
         sizes.append(border.size[1] * conv.out_channels)
         quick = bind("contract_pixels", [x, place, gradient], [dw, flag], sizes, arithmetic=code)
         quick.name = "conv2d weight gradient by pixels"
-        quick.macs = conv.taps * conv.pixels * conv.out_channels // 2
+        quick.macs, quick.effort = conv.taps * conv.pixels * conv.out_channels // 2, step.effort
         return flag, [
             bind("survey", [x, dy], [flag], [x.size, dy.size], arithmetic=code),
             quick,
