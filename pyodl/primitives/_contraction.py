@@ -164,14 +164,14 @@ def _meets_padding(offsets: Offsets, base: int, lanes: int) -> int:
 # The time that an accumulation takes in tiles of each shape, as measured: of rows that are spaced, and
 # of those that are not and want an address each.
 _EFFORT = {
-    (16, 1): (1.1, 1.5),
-    (12, 2): (1.0, 1.15),
+    (16, 1): (1.4, 1.65),
+    (12, 2): (1.05, 1.2),
     (8, 3): (1.0, 1.0),
-    (8, 2): (1.05, 1.05),
-    (18, 1): (1.1, 2.0),
-    (9, 2): (1.0, 2.0),
-    (1, 1): (8.0, 8.0),
-    (1, 3): (2.7, 2.7),
+    (8, 2): (1.06, 1.08),
+    (18, 1): (1.38, 1.65),
+    (9, 2): (1.03, 1.06),
+    (1, 1): (9.0, 9.0),
+    (1, 3): (3.6, 3.6),
     (8, 1): (1.6, 1.6),
     (6, 2): (1.05, 1.05),
     (4, 3): (1.0, 1.0),
