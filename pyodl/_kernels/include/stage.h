@@ -72,29 +72,39 @@ PYODL_INLINE int64_t at_most(int64_t count, int64_t most) { return count < most 
 
 /* ---- rows of neighbours ----------------------------------------------------------------------- */
 
-PYODL_INLINE void stage_block(int staging, const void *x, int64_t from, void *out, int64_t to,
-                              int64_t count) {
+/* A register or less. */
+PYODL_INLINE void stage_some(int staging, const void *x, int64_t from, void *out, int64_t to,
+                             int64_t count) {
 #if PYODL_NATIVE_HALVES
     if (staging == STAGE_HALVES) {
-        for (int64_t i = 0; i < count; i += 2 * PYODL_LANES) {
-            const int64_t now = at_most(count - i, 2 * PYODL_LANES);
-            store_some_halves((uint16_t *)out + to + i,
-                              load_some_halves((const uint16_t *)x + from + i, now), now);
-        }
+        store_some_halves((uint16_t *)out + to,
+                          load_some_halves((const uint16_t *)x + from, count), count);
         return;
     }
 #endif
-    float *target = (float *)out + to;
+    store_some((float *)out + to, load_some(staging, x, from, count), count);
+}
+
+PYODL_INLINE void stage_block(int staging, const void *x, int64_t from, void *out, int64_t to,
+                              int64_t count) {
+    const int64_t size = (staging == STAGE_HALVES ? 2 : 1) * PYODL_LANES;
     int64_t i = 0;
-    for (; i + PYODL_LANES <= count; i += PYODL_LANES)
-        lanes_store(target + i, lanes_load_value(staging, x, from + i));
+    PYODL_UNROLL_FOUR
+    for (; i + size <= count; i += size)
+        stage_some(staging, x, from + i, out, to + i, size);
     if (i < count)
-        store_some(target + i, load_some(staging, x, from + i, count - i), count - i);
+        stage_some(staging, x, from + i, out, to + i, count - i);
 }
 
 PYODL_INLINE void stage_rows_block(int staging, const void *x, int64_t from, int64_t row_stride,
                                    void *out, int64_t out_row_stride, int64_t rows,
                                    int64_t count) {
+    if (count <= (staging == STAGE_HALVES ? 2 : 1) * PYODL_LANES) { /* with one mask for all */
+        PYODL_UNROLL_FOUR
+        for (int64_t r = 0; r < rows; r++)
+            stage_some(staging, x, from + r * row_stride, out, r * out_row_stride, count);
+        return;
+    }
     for (int64_t r = 0; r < rows; r++)
         stage_block(staging, x, from + r * row_stride, out, r * out_row_stride, count);
 }
@@ -167,6 +177,12 @@ PYODL_INLINE void deal_rows_block(int staging, const void *x, int64_t from, int6
                                   void *even, void *odd, int64_t out_row_stride, int64_t rows,
                                   int64_t count) {
     const int64_t most = 2 * PYODL_LANES * (staging == STAGE_HALVES ? 2 : 1);
+    if (count <= most) { /* with the same masks for all */
+        PYODL_UNROLL_FOUR
+        for (int64_t r = 0; r < rows; r++)
+            deal_some(staging, x, from + r * row_stride, even, odd, r * out_row_stride, count);
+        return;
+    }
     for (int64_t r = 0; r < rows; r++) {
         const int64_t row = from + r * row_stride, to = r * out_row_stride;
         for (int64_t i = 0; i < count; i += most)
