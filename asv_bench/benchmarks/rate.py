@@ -1,7 +1,7 @@
 """How near products and training steps come to the processor's peak.
 
-That is a loop of fused multiply-adds on registers: in binary16 for fp16-fma and fp16-muladd where the
-processor has them, else in binary32.
+That is a loop of fused multiply-adds on registers: in binary16 for fp16-fma and fp16-muladd where
+the processor has them, else in binary32.
 
 asv takes a figure that grows for one that is worse, so judge a change by the times of the other
 files. These say how much is left to gain, whatever clock the machine runs at.

@@ -16,7 +16,8 @@ single steps, ``lanes.h`` the same steps on vector registers.
 
 The kernel modules are built from the same sources for several x86-64 levels. The best one that the
 processor runs is chosen once, here; ``PYODL_ISA`` overrides it (``baseline``, ``x86_64_v3``,
-``x86_64_v4``, ``avx512_fp16``). All of them write the same bits. ``_operation`` has no loops and is built once.
+``x86_64_v4``, ``avx512_fp16``). All of them write the same bits. ``_operation`` has no loops and is
+built once.
 """
 
 import importlib

@@ -245,6 +245,7 @@ cdef class Program:
     cdef Call *calls
     cdef int threads  # that the calls are scheduled for
     cdef int team  # those of them that have a part
+    cdef int runs  # under way
     cdef readonly tuple operations
 
     def __cinit__(self, operations):
@@ -288,9 +289,12 @@ cdef class Program:
         those that are divided, and they meet where one needs what another has done.
         """
         cdef int count = len(self.operations)
-        self.prepare(num_threads)
+        if self.runs == 0:  # a schedule that somebody walks stays as it is
+            self.prepare(num_threads)
+        self.runs += 1
         with nogil:
             run_calls(self.calls, count, self.team, NULL)
+        self.runs -= 1
 
     def timed(self, int num_threads=1):
         """Run every operation and return a list of (name, seconds); threads meet before each."""
@@ -299,9 +303,12 @@ cdef class Program:
         if times == NULL:
             raise MemoryError
         try:
-            self.prepare(num_threads)
+            if self.runs == 0:
+                self.prepare(num_threads)
+            self.runs += 1
             with nogil:
                 run_calls(self.calls, count, self.team, times)
+            self.runs -= 1
             return [(operation.name, times[i + 1] - times[i])
                     for i, operation in enumerate(self.operations)]
         finally:

@@ -161,8 +161,8 @@ def _meets_padding(offsets: Offsets, base: int, lanes: int) -> int:
     return int(not offsets.real[met].all())
 
 
-# The time that an accumulation takes in tiles of each shape, as measured: of rows that are spaced, and
-# of those that are not and want an address each.
+# The time that an accumulation takes in tiles of each shape, as measured: of rows that are spaced,
+# and of those that are not and want an address each.
 _EFFORT = {
     (16, 1): (1.4, 1.65),
     (12, 2): (1.05, 1.2),

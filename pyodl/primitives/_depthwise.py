@@ -9,7 +9,8 @@ from numpy import ndarray
 
 from pyodl._kernels import Operation, bind
 from pyodl.primitives._contraction import kernel_table
-from pyodl.primitives._geometry import Convolution, Image, input_grad_phases
+from pyodl.primitives._geometry import Convolution, input_grad_phases
+from pyodl.primitives._image import Image
 from pyodl.primitives._matmul import bind_pixel_sums
 from pyodl.primitives._staging import Stager
 from pyodl.primitives._tiling import Tile, blocks
