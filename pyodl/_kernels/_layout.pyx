@@ -201,7 +201,7 @@ cdef void copy(const Arguments *args, Team team) noexcept nogil:
 
 
 cdef void stage(const Arguments *args, Team team) noexcept nogil:
-    """Copy stored values to operands: floats, exactly, or halves, by the bytes of a target's element.
+    """Copy stored values to operands: floats, or halves, by the bytes of a target's element.
 
     Arrays and sizes: as for `copy`; a third array is a guard: one int32, and nothing is done where
     it is zero. Two more sizes deal rows out: how far elements with odd numbers go from those with
