@@ -258,51 +258,76 @@ typedef struct {
     int64_t group_stride;
 } pyodl_target;
 
-PYODL_INLINE int64_t target_row(const pyodl_target *t, int64_t r) {
-    return r / t->inner * t->group_stride + r % t->inner * t->row_stride;
+/* A row of the matrix on its way down. */
+typedef struct {
+    int64_t at;
+    int64_t left; /* rows of its group from here on */
+} pyodl_target_row;
+
+PYODL_INLINE pyodl_target_row target_row(const pyodl_target *t, int64_t r) {
+    const int64_t above = r % t->inner;
+    return (pyodl_target_row){r / t->inner * t->group_stride + above * t->row_stride,
+                              t->inner - above};
 }
 
-/* Rows [start, stop) of columns [column, column + 8), eight by eight; returns the first row left. */
-PYODL_INLINE int64_t stage_eights(int staging, const uint16_t *x, int64_t column_stride,
-                                  const pyodl_target *t, int64_t start, int64_t stop,
-                                  int64_t column) {
-    int64_t r = start;
-    for (; r + 8 <= stop; r += 8) {
+/* Return where the row begins, and go on to the next. */
+PYODL_INLINE int64_t step_row(const pyodl_target *t, pyodl_target_row *row) {
+    const int64_t at = row->at;
+    row->at += t->row_stride;
+    if (--row->left == 0) {
+        row->at += t->group_stride - t->inner * t->row_stride;
+        row->left = t->inner;
+    }
+    return at;
+}
+
+/* Eight rows from `r` on of all columns but for the last few, eight by eight. */
+PYODL_INLINE void stage_eights(int staging, const uint16_t *x, int64_t column_stride,
+                               const pyodl_target *t, pyodl_target_row *at, int64_t r,
+                               int64_t columns) {
+    int64_t row[8];
+    for (int i = 0; i < 8; i++)
+        row[i] = step_row(t, at);
+    for (int64_t c = 0; c + 8 <= columns; c += 8) {
         pyodl_eight block[8];
         PYODL_UNROLL
         for (int j = 0; j < 8; j++)
-            memcpy(&block[j], x + (column + j) * column_stride + r, sizeof block[j]);
+            memcpy(&block[j], x + (c + j) * column_stride + r, sizeof block[j]);
         transpose_eight(block);
-        if (r % t->inner + 8 <= t->inner) {
-            const int64_t row = target_row(t, r) + column;
-            PYODL_UNROLL
-            for (int i = 0; i < 8; i++)
-                stage_eight(staging, block[i], staged_at(staging, t->out, row + i * t->row_stride));
-        } else {
-            for (int i = 0; i < 8; i++)
-                stage_eight(staging, block[i],
-                            staged_at(staging, t->out, target_row(t, r + i) + column));
-        }
+        PYODL_UNROLL
+        for (int i = 0; i < 8; i++)
+            stage_eight(staging, block[i], staged_at(staging, t->out, row[i] + c));
     }
-    return r;
 }
 
-PYODL_INLINE void stage_columns(int staging, const void *x, int64_t from, int64_t column_stride,
+PYODL_INLINE void stage_rest(int staging, const void *x, int64_t column_stride,
+                             const pyodl_target *t, int64_t start, int64_t stop, int64_t column,
+                             int64_t columns) {
+    pyodl_target_row at = target_row(t, start);
+    for (int64_t r = start; r < stop && column < columns; r++) {
+        const int64_t row = step_row(t, &at);
+        for (int64_t c = column; c < columns; c++)
+            stage_value(staging, x, c * column_stride + r, t->out, row + c);
+    }
+}
+
+/* Rows by eights, the last of which may do some again; then the columns that are left over. */
+PYODL_INLINE void stage_columns(int staging, const void *x, int64_t column_stride,
                                 const pyodl_target *t, int64_t start, int64_t stop,
                                 int64_t columns) {
-    int64_t c = 0;
-    if (staging != PYODL_FLOAT32)
-        for (; c + 8 <= columns; c += 8) {
-            const int64_t done = stage_eights(staging, (const uint16_t *)x + from, column_stride,
-                                              t, start, stop, c);
-            for (int64_t r = done; r < stop; r++)
-                for (int64_t j = c; j < c + 8; j++)
-                    stage_value(staging, x, from + j * column_stride + r, t->out,
-                                target_row(t, r) + j);
+    int64_t done = 0;
+    if (staging != PYODL_FLOAT32 && stop - start >= 8) {
+        pyodl_target_row at = target_row(t, start);
+        for (int64_t r = start; r < stop; r += 8) {
+            if (r + 8 > stop) {
+                r = stop - 8;
+                at = target_row(t, r);
+            }
+            stage_eights(staging, (const uint16_t *)x, column_stride, t, &at, r, columns);
         }
-    for (int64_t r = start; r < stop; r++)
-        for (int64_t j = c; j < columns; j++)
-            stage_value(staging, x, from + j * column_stride + r, t->out, target_row(t, r) + j);
+        done = columns & ~(int64_t)7;
+    }
+    stage_rest(staging, x, column_stride, t, start, stop, done, columns);
 }
 
 /* Matrix rows [start, stop) that are neighbours in the source, with columns that are neighbours in
@@ -312,9 +337,10 @@ static inline void stage_transposed(int staging, const void *x, int64_t from, in
                                     int64_t group_stride, int64_t start, int64_t stop,
                                     int64_t columns) {
     const pyodl_target target = {out, inner, row_stride, group_stride};
+    const void *source = (const char *)x + from * (staging == PYODL_FLOAT32 ? 4 : 2);
 #define PYODL_CASE(STAGING)                                                                      \
     case STAGING:                                                                                \
-        stage_columns(STAGING, x, from, column_stride, &target, start, stop, columns);           \
+        stage_columns(STAGING, source, column_stride, &target, start, stop, columns);            \
         break;
     switch (staging) {
         PYODL_CASE(PYODL_FLOAT16)
