@@ -124,7 +124,7 @@ cdef class Operation:
     ----------
     name : str
         Name of the kernel; `name` and `macs` may be set afterwards, for profiles and schedules, in
-        which an element counts as eight multiply-accumulates. So may `effort`, the time of one of
+        which an element counts as three multiply-accumulates. So may `effort`, the time of one of
         its own in those of a binary32 sum, and `guarded`: that the operation is hardly ever needed,
         and is then done in no time.
     kernel : capsule
@@ -201,7 +201,7 @@ cdef class Operation:
 
     cdef double work(self) noexcept:
         """Return about how long it takes, in multiply-adds that are not rounded."""
-        return self.effort * self.macs + 8 * self.elements
+        return self.effort * self.macs + 3 * self.elements
 
     cdef Call call(self) noexcept:
         """Return what a schedule goes by; the first thread is the owner."""
