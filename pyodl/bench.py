@@ -16,11 +16,13 @@ from numpy import ndarray
 from numpy.typing import NDArray
 
 from pyodl import _kernels, datasets
+from pyodl import arithmetic as arithmetics
 from pyodl._bench_torch import TorchStep, load_torch, torch_threads
 from pyodl._kernels import Operation, Program
 from pyodl.formats import round_to
 from pyodl.models import MODELS
 from pyodl.network import Network
+from pyodl.primitives._steps import step_of
 from pyodl.training import train_step
 
 __all__ = ["Comparison", "Row", "Spread", "Timing", "compare", "measure", "profile"]
@@ -71,7 +73,7 @@ class Timing:
         Share of it that is not spent in kernels, by the lower quartiles of both: the medians of a
         busy machine say nothing about so small a difference.
     peak : Spread
-        Multiply-accumulates a second of the FMA loop beside it, on as many threads.
+        Multiply-accumulates a second of the FMA loop beside it (`fma_peak`), on as many threads.
     share_of_peak : Spread
         Of the step.
     """
@@ -162,7 +164,7 @@ def measure(model: str, arithmetic: str, *, threads: int = 1, steps: int = 40) -
     net = _network(model, arithmetic)
     step = _step(net, model, threads)
     kernels = programs(net)
-    peak, peak_macs = fma_peak(threads)
+    peak, peak_macs = fma_peak(threads, arithmetic=arithmetic)
 
     def run_kernels() -> None:
         for program in kernels:
@@ -317,7 +319,9 @@ def in_turns(runs: Sequence[Callable[[], object]], rounds: int, warm_up: int = _
     return seconds
 
 
-def fma_peak(threads: int = 1, rounds: int = _PEAK_ROUNDS) -> tuple[Operation, int]:
+def fma_peak(
+    threads: int = 1, rounds: int = _PEAK_ROUNDS, arithmetic: str = "fp32"
+) -> tuple[Operation, int]:
     """Return the loop of multiply-adds on registers that a rate is measured against.
 
     Parameters
@@ -325,6 +329,8 @@ def fma_peak(threads: int = 1, rounds: int = _PEAK_ROUNDS) -> tuple[Operation, i
     threads : int
         Each does all of the work.
     rounds : int
+    arithmetic : str
+        They are binary32's, but for arithmetics whose steps the processor does in binary16.
 
     Returns
     -------
@@ -333,8 +339,11 @@ def fma_peak(threads: int = 1, rounds: int = _PEAK_ROUNDS) -> tuple[Operation, i
         Of all threads together.
     """
     factor, totals = np.full(1, 0.5, np.float32), np.zeros(threads, np.float32)
-    operation = _kernels.bind("fma_peak", [factor], [totals], [rounds], cores=threads)
-    operation.macs = _kernels.PEAK_MACS * rounds * threads
+    chosen = arithmetics.get(arithmetic)
+    operation = _kernels.bind(
+        *("fma_peak", [factor], [totals], [rounds]), arithmetic=chosen.code, cores=threads
+    )
+    operation.macs = _kernels.PEAK_MACS[step_of(chosen)] * rounds * threads
     return operation, operation.macs
 
 

@@ -9,7 +9,9 @@ import pytest
 import pyodl
 from pyodl import _kernels, bench, models
 from pyodl._bench_torch import TorchStep
+from pyodl.arithmetic import ARITHMETICS
 from pyodl.cli import main
+from pyodl.primitives._steps import step_of
 
 
 def test_in_turns_alternates_and_times_what_follows_the_warm_up():
@@ -26,9 +28,12 @@ def test_spread_orders_quartiles():
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_fma_peak_runs_every_round_on_every_thread(threads):
-    operation, macs = bench.fma_peak(threads, rounds=100)
-    assert macs == operation.macs == 100 * threads * _kernels.PEAK_MACS
+@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+def test_fma_peak_runs_every_round_on_every_thread(threads, arithmetic):
+    operation, macs = bench.fma_peak(threads, 100, arithmetic)
+    lanes = step_of(ARITHMETICS[arithmetic]).lanes
+    assert macs == operation.macs > 0
+    assert macs % (100 * threads * lanes) == 0
     operation.run(threads)
 
 

@@ -1,5 +1,8 @@
 """How near products and training steps come to the processor's peak.
 
+That is a loop of fused multiply-adds on registers: in binary16 for fp16-fma and fp16-muladd where
+the processor has them, else in binary32.
+
 asv takes a figure that grows for one that is worse, so judge a change by the times of the other
 files. These say how much is left to gain, whatever clock the machine runs at.
 """
@@ -23,7 +26,7 @@ class Product:
         repeats = max(1, 2_000_000 // macs)
         self.program = Program(self.program.operations * repeats)
         self.macs = macs * repeats
-        self.peak, self.peak_macs = bench.fma_peak()
+        self.peak, self.peak_macs = bench.fma_peak(arithmetic=arithmetic)
 
     def seconds(self):
         return bench.in_turns([self.program.run, self.peak.run], 40)

@@ -16,7 +16,8 @@ single steps, ``lanes.h`` the same steps on vector registers.
 
 The kernel modules are built from the same sources for several x86-64 levels. The best one that the
 processor runs is chosen once, here; ``PYODL_ISA`` overrides it (``baseline``, ``x86_64_v3``,
-``x86_64_v4``, ``avx512_fp16``). All of them write the same bits. ``_operation`` has no loops and is built once.
+``x86_64_v4``, ``avx512_fp16``). All of them write the same bits. ``_operation`` has no loops and is
+built once.
 """
 
 import importlib
@@ -101,7 +102,7 @@ BY_PIXELS: tuple[bool, ...] = _LOADED["_contraction"].BY_PIXELS
 LISTS_TERMS: tuple[bool, ...] = _LOADED["_contraction"].LISTS_TERMS
 # Of tiles: rows, registers, how many of the rows may lie equally far apart.
 SHAPES: tuple[tuple[int, int, int], ...] = _LOADED["_contraction"].SHAPES
-PEAK_MACS: int = _LOADED["_peak"].PEAK_MACS  # multiply-adds of one round of "fma_peak"
+PEAK_MACS: tuple[int, ...] = _LOADED["_peak"].PEAK_MACS  # of one round of "fma_peak", by step
 
 
 def bind(

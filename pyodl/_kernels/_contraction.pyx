@@ -1,8 +1,8 @@
 """Contractions: every matmul, convolution and linear layer, in every reduction order.
 
 ``out[row, column] = sum over k of a[a_row[row] + a_k[k]] * b[column's offset + b_k[k]]`` over
-operands as the step takes them: widened to binary32, or halves. What differs between primitives is in the offsets alone, which Python
-lays out once (``pyodl.primitives._contraction``).
+operands as the step takes them: widened to binary32, or halves. What differs between primitives is
+in the offsets alone, which Python lays out once (``pyodl.primitives._contraction``).
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t
@@ -405,9 +405,10 @@ cdef inline bint pays_to_list(const Arguments *args) noexcept nogil:
 cdef void contract(const Arguments *args, Team team) noexcept nogil:
     """Run a contraction, tile by tile.
 
-    Arrays: a, b (float, or halves for the steps of `OPERANDS` that say so); a_row, a_k, b_k, out_row (int32); registers, segments, tiles (int32
-    records); real (uint8, of the padded operand, or NULL); out (storage); flag (int32 of `Doubt`:
-    in, about the operand that meets padding; out, for `LEFT_OUT`, about the result; or NULL).
+    Arrays: a, b (float, or halves where `OPERANDS` says so); a_row, a_k, b_k, out_row (int32);
+    registers, segments, tiles (int32 records); real (uint8, of the padded operand, or NULL); out
+    (storage); flag (int32 of `Doubt`: in, about the operand that meets padding; out, for
+    `LEFT_OUT`, about the result; or NULL).
     Sizes: K, tiles, step, lane stride, padding, guarded (nothing runs unless the flag is set, and
     where it is set for a -0 only the tiles that hold one do), resumes (sums start from what the
     output holds), elements of a's buffer, of b's.

@@ -79,9 +79,9 @@ cdef void contract_units(const Arguments *args, int64_t start, int64_t stop) noe
 cdef void contract_lanes(const Arguments *args, Team team) noexcept nogil:
     """Contract lane by lane; padding of b is skipped where multiplying it could tell.
 
-    Arrays: a, b (float or halves, as for `contract`); a_k, b_k (int32); units (int32 records); real (uint8, of b, or NULL); out
-    (storage); flag (int32: whether a has infinities or NaNs, or NULL). Sizes: K, units, step, lane
-    stride.
+    Arrays: a, b (float or halves, as for `contract`); a_k, b_k (int32); units (int32 records); real
+    (uint8, of b, or NULL); out (storage); flag (int32: whether a has infinities or NaNs, or NULL).
+    Sizes: K, units, step, lane stride.
     """
     share_out(args, args.sizes[1], team, contract_units)
 

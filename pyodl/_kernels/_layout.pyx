@@ -9,7 +9,7 @@ from libc.string cimport memcpy, memset
 
 from pyodl._kernels._capsule cimport kernel_capsule, lone_capsule
 from pyodl._kernels._team cimport share_out
-from pyodl._kernels._tile cimport NEGATIVE_ZERO, raise_flag
+from pyodl._kernels._tile cimport NEGATIVE_ZERO, may_reach_negative_zero, raise_flag
 from pyodl._kernels._types cimport PYODL_FLOAT32, Arguments, Team, storage_format
 
 
@@ -201,8 +201,7 @@ cdef void copy(const Arguments *args, Team team) noexcept nogil:
 
 
 cdef void stage(const Arguments *args, Team team) noexcept nogil:
-    """Copy stored values to operands: floats, exactly, or the same halves, by the bytes of a target's
-    element.
+    """Copy stored values to operands: floats, or halves, by the bytes of a target's element.
 
     Arrays and sizes: as for `copy`; a third array is a guard: one int32, and nothing is done where
     it is zero. Two more sizes deal rows out: how far elements with odd numbers go from those with
@@ -239,7 +238,7 @@ cdef void interleave_rows(const Arguments *args, int64_t start, int64_t stop) no
             row_of(args.arrays[1], row, width // 2 * element),
             <char *>args.arrays[2] + (row // rows * plane + place + row % rows * stride) * element,
             width)
-    if negative_zero:
+    if negative_zero and may_reach_negative_zero(<int>args.sizes[6]):
         raise_flag(<int32_t *>args.arrays[3], NEGATIVE_ZERO)
 
 
@@ -247,11 +246,10 @@ cdef void interleave(const Arguments *args, Team team) noexcept nogil:
     """Write rows whose even columns are one tensor's and whose odd columns are another's.
 
     Arrays: even, odd (channels, rows, columns; NULL is zeros), out, flag (int32 of `Doubt`, raised
-    where a value is -0). Sizes: channels, rows, columns of a row of ``out``; where its first row
-    lies; elements of its planes, and between its rows.
+    where a sum is -0). Sizes: channels, rows, columns of a row of ``out``; where its first row
+    lies; elements of its planes, and between its rows; step.
     """
     share_out(args, args.sizes[0] * args.sizes[1], team, interleave_rows)
-
 
 
 cdef void clear_bytes(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:

@@ -10,6 +10,7 @@ def set_parallel_work(work: float) -> float: ...
 class Operation:
     name: str
     macs: int
+    effort: float
     guarded: bool
     def __init__(
         self,

@@ -13,8 +13,8 @@ from pyodl._kernels._schedule cimport (
     EVERYONE, FETCHED_BYTE, STREAMED_BYTE, WINDOW, Call, schedule,
 )
 from pyodl._kernels._types cimport (
-    PYODL_FLOAT32, PYODL_MAX_ARRAYS, PYODL_MAX_SCALARS, PYODL_MAX_SIZES, Arguments, Kernel, Team,
-    accumulator_format, load_value, storage_format, store_value,
+    PYODL_MAX_ARRAYS, PYODL_MAX_SCALARS, PYODL_MAX_SIZES, Arguments, Kernel, Team, load_value,
+    storage_format, store_value,
 )
 
 from numpy import generic, ndarray
@@ -124,8 +124,9 @@ cdef class Operation:
     ----------
     name : str
         Name of the kernel; `name` and `macs` may be set afterwards, for profiles and schedules, in
-        which an element counts as eight multiply-accumulates. So may `guarded`: that the operation
-        is hardly ever needed, and is then done in no time.
+        which an element counts as three multiply-accumulates. So may `effort`, the time of one of
+        its own in those of a binary32 sum, and `guarded`: that the operation is hardly ever needed,
+        and is then done in no time.
     kernel : capsule
         The kernel, from ``pyodl._kernels.KERNELS``.
     inputs, outputs : sequence of ndarray or None
@@ -149,6 +150,7 @@ cdef class Operation:
     cdef uintptr_t stops[12]
     cdef public str name
     cdef public long long macs
+    cdef public double effort
     cdef public bint guarded
     cdef double elements
     cdef double bytes
@@ -157,6 +159,7 @@ cdef class Operation:
                  int arithmetic=0, int cores=1):
         cdef int i
         self.name = name
+        self.effort = 1
         self.kernel = <Kernel>PyCapsule_GetPointer(kernel, "pyodl_kernel")
         self.lone = PyCapsule_GetContext(kernel) != NULL
         self.arrays = (*inputs, *outputs)
@@ -198,10 +201,7 @@ cdef class Operation:
 
     cdef double work(self) noexcept:
         """Return about how long it takes, in multiply-adds that are not rounded."""
-        cdef double macs = self.macs
-        if accumulator_format(self.arguments.arithmetic) != PYODL_FLOAT32:
-            macs *= 4  # each sum is rounded to 16 bits
-        return macs + 8 * self.elements
+        return self.effort * self.macs + 3 * self.elements
 
     cdef Call call(self) noexcept:
         """Return what a schedule goes by; the first thread is the owner."""
@@ -245,6 +245,7 @@ cdef class Program:
     cdef Call *calls
     cdef int threads  # that the calls are scheduled for
     cdef int team  # those of them that have a part
+    cdef int runs  # under way
     cdef readonly tuple operations
 
     def __cinit__(self, operations):
@@ -288,9 +289,12 @@ cdef class Program:
         those that are divided, and they meet where one needs what another has done.
         """
         cdef int count = len(self.operations)
-        self.prepare(num_threads)
+        if self.runs == 0:  # a schedule that somebody walks stays as it is
+            self.prepare(num_threads)
+        self.runs += 1
         with nogil:
             run_calls(self.calls, count, self.team, NULL)
+        self.runs -= 1
 
     def timed(self, int num_threads=1):
         """Run every operation and return a list of (name, seconds); threads meet before each."""
@@ -299,9 +303,12 @@ cdef class Program:
         if times == NULL:
             raise MemoryError
         try:
-            self.prepare(num_threads)
+            if self.runs == 0:
+                self.prepare(num_threads)
+            self.runs += 1
             with nogil:
                 run_calls(self.calls, count, self.team, times)
+            self.runs -= 1
             return [(operation.name, times[i + 1] - times[i])
                     for i, operation in enumerate(self.operations)]
         finally:

@@ -23,8 +23,9 @@ cdef enum:
 
     # In multiply-adds of a thread, which does about a hundred in a nanosecond:
     MEETING = 40000  # with what is waited for, since operations take longer than estimated
-    FETCHED_BYTE = 5  # of a contraction that is divided
-    STREAMED_BYTE = 1  # of anything else, which is read from end to end
+    FETCHED_BYTE = 8  # of a contraction that is divided
+    STREAMED_BYTE = 3  # of anything else, which is read from end to end
+    TEAM = 5000000  # of a program: what its threads fetch again at each run, and is in no estimate
 
 
 # An operation as the threads of a team see it.
@@ -158,6 +159,14 @@ cdef inline void set_meetings(Call *calls, int count) noexcept nogil:
             met = i
 
 
+cdef inline void leave_alone(Call *calls, int count) noexcept nogil:
+    """Have the first thread do everything."""
+    cdef int i
+    for i in range(count):
+        calls[i].owner = 0
+        calls[i].meets = False
+
+
 cdef inline bint schedule(Call *calls, int count, int threads) noexcept nogil:
     """Set who does what on so many threads; return whether there was memory for it."""
     cdef double *quickest = <double *>calloc(count + 1, sizeof(double))  # to before each operation
@@ -166,9 +175,10 @@ cdef inline bint schedule(Call *calls, int count, int threads) noexcept nogil:
     cdef int some = min(threads, WINDOW)  # of the threads, as many as have a part in a phase
     cdef bint possible = quickest != NULL and start != NULL and stop != NULL
     cdef Phase phase
-    cdef double time
+    cdef double time, alone = 0
     cdef int i, j
     for i in range(count if possible else 0):
+        alone += calls[i].work
         phase.count = 0
         for j in range(i, min(i + WINDOW, count)):
             join(&phase, &calls[j])
@@ -181,6 +191,9 @@ cdef inline bint schedule(Call *calls, int count, int threads) noexcept nogil:
             quickest[i + 1] = time
             start[i + 1] = EVERYONE
     i = count if possible else 0
+    if possible and alone - quickest[count] < TEAM:
+        leave_alone(calls, count)
+        i = count = 0
     while i > 0:
         j = i - 1 if start[i] == EVERYONE else start[i]
         stop[j] = EVERYONE if start[i] == EVERYONE else i

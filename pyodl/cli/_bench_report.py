@@ -159,7 +159,7 @@ def _print_comparisons(job: Job) -> None:
 def _print_profile(job: Job, model: str, arithmetic: str) -> None:
     """Print the time of each layer and step beside its limit: its work at the FMA peak."""
     rows = bench.profile(model, arithmetic, threads=job.threads, steps=job.steps)
-    peak, macs = bench.fma_peak(job.threads)
+    peak, macs = bench.fma_peak(job.threads, arithmetic=arithmetic)
     seconds = bench.in_turns([lambda: peak.run(job.threads)], job.steps)
     rate = macs / float(seconds.min())
     print(f"\n{model}, {arithmetic}: us by layer and step, beside the limit at {rate / 1e9:.1f}")

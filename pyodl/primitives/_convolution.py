@@ -19,7 +19,6 @@ from pyodl.primitives._contraction import (
 )
 from pyodl.primitives._geometry import (
     Convolution,
-    Image,
     forward_offsets,
     input_grad_apart_offsets,
     input_grad_offsets,
@@ -29,6 +28,7 @@ from pyodl.primitives._geometry import (
     spread_gradient,
     weight_grad_offsets,
 )
+from pyodl.primitives._image import Image
 from pyodl.primitives._matmul import bind_sums
 from pyodl.primitives._orders import Order, Region, matmul_regions
 from pyodl.primitives._staging import SLACK, Copy, Stager
@@ -103,21 +103,21 @@ class BoundConvolution:
         operands = (image, gradient) if chw else (gradient, image)
         plans = weight_grad_tiles(*self._key(1), tile)
         name = "conv2d weight gradient"
-        orders = {region.order for plan in plans for region in plan.regions}
-        if self.conv.by_pixels and tile is None and orders == {Order.SEQUENTIAL}:
-            flag, quick = self._by_pixels(x, dy, gradient, dw)
-            whole = self._contract(name, plans, *operands, dw, flag=flag, guarded=True)
-            return [*operations, *stage, *quick, *whole]
-        flag, check = self._nonfinite(dy, plans[0])
-        whole = self._contract(name, plans, *operands, dw, flag=flag)
-        return [*operations, *stage, *check, *whole]
+        orders = {region.order for table in plans for region in table.regions}
+        by_pixels = self.conv.by_pixels and tile is None and orders == {Order.SEQUENTIAL}
+        if by_pixels:
+            flag, before = self._by_pixels(x, dy, gradient, dw)
+        else:
+            flag, before = self._nonfinite(dy, plans[0])
+        whole = self._contract(name, plans, *operands, dw, flag=flag, guarded=by_pixels)
+        return [*operations, *stage, *before, *whole]
 
     def _by_pixels(
         self, x: ndarray, dy: ndarray, gradient: ndarray, dw: ndarray
-    ) -> tuple[ndarray, list[Operation]]:
-        """Bind the weight gradient by pixels, if x has zeros enough; return what it may leave over.
+    ) -> tuple[ndarray | None, tuple[Operation, ...]]:
+        """Bind the weight gradient by pixels, which are few if x has many zeros.
 
-        The flag is set where the contraction has to follow.
+        Returns the flag that it sets where the contraction has to follow, and the operations.
         """
         conv, code = self.conv, self.arithmetic.code
         flag = np.zeros(1, np.int32)
@@ -129,11 +129,9 @@ class BoundConvolution:
         sizes.append(border.size[1] * conv.out_channels)
         quick = bind("contract_pixels", [x, place, gradient], [dw, flag], sizes, arithmetic=code)
         quick.name = "conv2d weight gradient by pixels"
-        quick.macs = conv.taps * conv.pixels * conv.out_channels // 2
-        return flag, [
-            bind("survey", [x, dy], [flag], [x.size, dy.size], arithmetic=code),
-            quick,
-        ]
+        quick.macs, quick.effort = conv.taps * conv.pixels * conv.out_channels // 2, step.effort
+        survey = bind("survey", [x, dy], [flag], [x.size, dy.size], arithmetic=code)
+        return flag, (survey, quick)
 
     def bias_grad(self, dy: ndarray, db: ndarray) -> list[Operation]:
         """``db`` = gradient of the bias."""
@@ -210,11 +208,8 @@ class BoundConvolution:
         image, stage = self._image(dy, input_grad_phases(self.conv)[0])
         operands, operations = self._with_weights(w, image)
         doubt = np.zeros(1, np.int32)
-        if (
-            tile is None
-            and self.conv.lanes_are_pixels(self.conv.channels)
-            and (self.conv.stride[1] == 2)
-        ):
+        lanes_are_pixels = self.conv.lanes_are_pixels(self.conv.channels)
+        if tile is None and lanes_are_pixels and self.conv.stride[1] == 2:
             phases = self._contract_apart(*operands, dx, doubt)
         else:
             plans = input_grad_phase_tiles(self.conv, tile, direct=False)
@@ -234,25 +229,32 @@ class BoundConvolution:
 
         Pixels of one phase are neighbours then, and are stored as such.
         """
-        conv, stride = self.conv, self.conv.stride[0]
+        conv = self.conv
         operations: list[Operation] = []
         parts: list[ndarray | None] = []
-        for phase, plan in zip(
-            input_grad_phases(conv)[1], input_grad_apart_plans(conv), strict=True
-        ):
+        phases = input_grad_phases(conv)[1]
+        for phase, table in zip(phases, input_grad_apart_plans(conv), strict=True):
             part = None
-            if plan.depth:
+            if table.depth:
                 part = self._stager.scratch(len(parts), dx.dtype, conv.channels, *phase.count)
-                operations += self._contract("conv2d input gradient", [plan], a, b, part)
+                operations += self._contract("conv2d input gradient", [table], a, b, part)
             parts.append(part)
-        for row in range(min(stride, conv.height)):
-            even, odd = parts[2 * row : 2 * row + 2] if conv.width > 1 else (parts[row], None)
-            rows = -(-(conv.height - row) // stride)
-            place, plane, apart = row * conv.width, conv.height * conv.width, stride * conv.width
-            sizes = [conv.channels, rows, conv.width, place, plane, apart]
-            how: dict[str, Any] = {"arithmetic": self.arithmetic.code, "cores": self._cores}
-            operations.append(bind("interleave", [even, odd], [dx, doubt], sizes, **how))
+        columns = min(conv.width, 2)
+        for row in range(min(conv.stride[0], conv.height)):
+            even, odd = [*parts[columns * row : columns * (row + 1)], None][:2]
+            operations.append(self._interleave(row, even, odd, dx, doubt))
         return operations
+
+    def _interleave(
+        self, row: int, even: ndarray | None, odd: ndarray | None, dx: ndarray, doubt: ndarray
+    ) -> Operation:
+        """Bind the rows ``row``, ``row + stride``, ... of every channel, from two phases."""
+        conv, apart = self.conv, self.conv.stride[0] * self.conv.width
+        rows = -(-(conv.height - row) // conv.stride[0])
+        place, plane = row * conv.width, conv.height * conv.width
+        sizes = [conv.channels, rows, conv.width, place, plane, apart, int(self._stager.step)]
+        how: dict[str, Any] = {"arithmetic": self.arithmetic.code, "cores": self._cores}
+        return bind("interleave", [even, odd], [dx, doubt], sizes, **how)
 
     def _contract(
         self,

@@ -9,10 +9,10 @@ from numpy import ndarray
 
 from pyodl._kernels import Operation, bind
 from pyodl.primitives._contraction import kernel_table
-from pyodl.primitives._geometry import Convolution, Image, input_grad_phases
+from pyodl.primitives._geometry import Convolution, input_grad_phases
+from pyodl.primitives._image import Image
 from pyodl.primitives._matmul import bind_pixel_sums
 from pyodl.primitives._staging import Stager
-from pyodl.primitives._steps import step_of
 from pyodl.primitives._tiling import Tile, blocks
 
 __all__ = ["BoundDepthwise"]
@@ -218,11 +218,11 @@ class BoundDepthwise:
                 "contract_lanes",
                 [a, b, units.a_k, units.b_k, table, units.real],
                 [out, flag],
-                [len(units.a_k), len(table), int(step_of(self.arithmetic)), units.plane],
+                [len(units.a_k), len(table), int(self._stager.step), units.plane],
                 arithmetic=self.arithmetic.code,
             )
             operation.name = name
-            operation.macs = macs
+            operation.macs, operation.effort = macs, self._stager.step.effort
             operations.append(operation)
         return operations
 

@@ -173,7 +173,7 @@ def bind_pixel_sums(
 ) -> list[Operation]:
     """Bind the gradient of a bias: the sum of ``dy`` over its pixels, in order.
 
-    ``pitch`` is the distance of pixels where the stager has ``dy`` transposed for another operation.
+    ``pitch`` is the distance of pixels where the stager has ``dy`` transposed for somebody else.
     """
     channels, pixels = db.size, dy.size // db.size
     if layout == "CHW":

@@ -4,10 +4,46 @@
 
 #include "steps.h"
 
+#if PYODL_NATIVE_HALVES
+/* out = x + y, or x + bias, of halves: binary32 would round their sum a second time, harmlessly. */
+PYODL_INLINE void add_halves(const uint16_t *x, const uint16_t *y, half_lanes bias, uint16_t *out,
+                             int64_t count) {
+    const int64_t size = 2 * PYODL_LANES;
+    for (int64_t i = 0; i < count; i += size) {
+        const int64_t now = at_most(count - i, size);
+        const half_lanes a = load_some_halves(x + i, now);
+        const half_lanes sum = half_lanes_sum(a, y ? load_some_halves(y + i, now) : bias);
+        store_some_halves(out + i, half_lanes_canonical(sum), now);
+    }
+}
+
+/* y += bias. The last whole register of a row is loaded before others are stored, and covers what a
+ * mask would: a load waits for a masked store before it, even for lanes that are masked. */
+PYODL_INLINE void add_bias_to_halves(uint16_t *y, half_lanes bias, int64_t count) {
+    const int64_t size = 2 * PYODL_LANES;
+    if (count < size) {
+        add_halves(y, NULL, bias, y, count);
+        return;
+    }
+    const half_lanes last = half_lanes_load(y + count - size);
+    PYODL_UNROLL_FOUR
+    for (int64_t i = 0; i + size < count; i += size)
+        half_lanes_store(y + i, half_lanes_canonical(half_lanes_sum(half_lanes_load(y + i), bias)));
+    half_lanes_store(y + count - size, half_lanes_canonical(half_lanes_sum(last, bias)));
+}
+#endif
+
 /* out = x + y. Storing rounds once: the binary32 sum of two 16-bit values may be rounded again. */
 PYODL_INLINE void add_block(int format, const void *x, const void *y, void *out, int64_t start,
                             int64_t stop) {
     int64_t i = start;
+#if PYODL_NATIVE_HALVES
+    if (format == PYODL_FLOAT16) {
+        add_halves((const uint16_t *)x + start, (const uint16_t *)y + start, half_lanes_of(0),
+                   (uint16_t *)out + start, stop - start);
+        return;
+    }
+#endif
     PYODL_UNROLL_FOUR
     for (; i + PYODL_LANES <= stop; i += PYODL_LANES)
         lanes_store_value(format, out, i,
@@ -20,6 +56,14 @@ PYODL_INLINE void add_block(int format, const void *x, const void *y, void *out,
  * the end of a row, and only one end at a time, take the next row's bias. */
 PYODL_INLINE void add_row_bias_block(int format, const void *bias, void *y, int64_t columns,
                                      int64_t first, int64_t last) {
+#if PYODL_NATIVE_HALVES
+    if (format == PYODL_FLOAT16) {
+        for (int64_t row = first; row < last; row++)
+            add_bias_to_halves((uint16_t *)y + row * columns,
+                               half_lanes_of(((const uint16_t *)bias)[row]), columns);
+        return;
+    }
+#endif
     const int64_t stop = last * columns;
     int64_t i = first * columns, row = first, end = i + columns;
     lanes now = lanes_of(load_value(format, bias, row));

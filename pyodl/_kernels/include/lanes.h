@@ -174,6 +174,57 @@ PYODL_INLINE void lanes_store_value(int format, void *array, int64_t i, lanes va
     lanes_store_canonical(format, array, i, lanes_canonical(value));
 }
 
+PYODL_INLINE int64_t at_most(int64_t count, int64_t most) { return count < most ? count : most; }
+
+/* ---- registers, of which only the first `count` lanes count ----------------------------------- */
+
+#if PYODL_LANES == 16
+#define PYODL_SOME(TYPE, COUNT) ((TYPE)((1ull << (COUNT)) - 1))
+
+PYODL_INLINE lanes load_some(int format, const void *array, int64_t i, int64_t count) {
+    const __mmask16 mask = PYODL_SOME(__mmask16, count);
+    if (format == PYODL_FLOAT32)
+        return (lanes)_mm512_maskz_loadu_ps(mask, (const float *)array + i);
+    const __m256i stored = _mm256_maskz_loadu_epi16(mask, (const uint16_t *)array + i);
+    if (format == PYODL_FLOAT16)
+        return (lanes)_mm512_cvtph_ps(stored);
+    return (lanes)((lanes_bits)_mm512_cvtepu16_epi32(stored) << 16);
+}
+
+PYODL_INLINE void store_some(float *target, lanes value, int64_t count) {
+    _mm512_mask_storeu_ps(target, PYODL_SOME(__mmask16, count), (__m512)value);
+}
+#else
+PYODL_INLINE lanes load_some(int format, const void *array, int64_t i, int64_t count) {
+    float values[PYODL_LANES] = {0};
+    if (count == PYODL_LANES)
+        return lanes_load_value(format, array, i);
+    for (int64_t n = 0; n < count; n++)
+        values[n] = load_value(format, array, i + n);
+    return lanes_load(values);
+}
+
+PYODL_INLINE void store_some(float *target, lanes value, int64_t count) {
+    if (count == PYODL_LANES)
+        lanes_store(target, value);
+    else
+        for (int64_t n = 0; n < count; n++)
+            target[n] = value[n];
+}
+#endif
+
+#if PYODL_NATIVE_HALVES
+PYODL_INLINE half_lanes load_some_halves(const uint16_t *source, int64_t count) {
+    return (half_lanes)_mm512_maskz_loadu_epi16(PYODL_SOME(__mmask32, count), source);
+}
+
+PYODL_INLINE void store_some_halves(uint16_t *target, half_lanes value, int64_t count) {
+    _mm512_mask_storeu_epi16(target, PYODL_SOME(__mmask32, count), (__m512i)value);
+}
+#endif
+
+/* ---- rows, transposed ------------------------------------------------------------------------- */
+
 /* Rows of 16-bit values, transposed: so many rows of eight to eight neighbours of so many. */
 typedef uint16_t pyodl_eight __attribute__((vector_size(16)));
 

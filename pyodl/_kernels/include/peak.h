@@ -40,4 +40,28 @@ PYODL_INLINE float fma_rounds(int64_t rounds, float factor) {
     return result;
 }
 
+/* The same in binary16, where a step is one of the processor's own. */
+PYODL_INLINE float half_rounds(int64_t rounds, float factor) {
+    const half_lanes a = half_lanes_of(half_from_float(factor));
+    const half_lanes b = half_lanes_of(half_from_float(0.25f));
+    half_lanes sums[PYODL_PEAK_SUMS];
+    float result = 0.0f;
+    PYODL_UNROLL_ALL
+    for (int i = 0; i < PYODL_PEAK_SUMS; i++)
+        sums[i] = half_lanes_of(half_from_float((float)(i + 1)));
+    for (int64_t round = 0; round < rounds; round++) {
+        PYODL_UNROLL_ALL
+        for (int i = 0; i < PYODL_PEAK_SUMS; i++)
+            sums[i] = half_lanes_step(STEP_HALF_FMA, sums[i], a, b);
+    }
+    for (int i = 0; i < PYODL_PEAK_SUMS; i++)
+        result += half_lanes_low(sums[i])[0];
+    return result;
+}
+
+PYODL_INLINE float peak_rounds(int arithmetic, int64_t rounds, float factor) {
+    return step_is_native(step_of(arithmetic)) ? half_rounds(rounds, factor)
+                                               : fma_rounds(rounds, factor);
+}
+
 #endif

@@ -21,80 +21,41 @@ PYODL_INLINE void stage_value(int staging, const void *x, int64_t from, void *ou
         ((float *)out)[to] = load_value(staging, x, from);
 }
 
-/* ---- registers, of which only the first `count` lanes count ----------------------------------- */
-
-#if PYODL_LANES == 16
-#define PYODL_SOME(TYPE, COUNT) ((TYPE)((1ull << (COUNT)) - 1))
-
-PYODL_INLINE lanes load_some(int format, const void *array, int64_t i, int64_t count) {
-    const __mmask16 mask = PYODL_SOME(__mmask16, count);
-    if (format == PYODL_FLOAT32)
-        return (lanes)_mm512_maskz_loadu_ps(mask, (const float *)array + i);
-    const __m256i stored = _mm256_maskz_loadu_epi16(mask, (const uint16_t *)array + i);
-    if (format == PYODL_FLOAT16)
-        return (lanes)_mm512_cvtph_ps(stored);
-    return (lanes)((lanes_bits)_mm512_cvtepu16_epi32(stored) << 16);
-}
-
-PYODL_INLINE void store_some(float *target, lanes value, int64_t count) {
-    _mm512_mask_storeu_ps(target, PYODL_SOME(__mmask16, count), (__m512)value);
-}
-#else
-PYODL_INLINE lanes load_some(int format, const void *array, int64_t i, int64_t count) {
-    float values[PYODL_LANES] = {0};
-    if (count == PYODL_LANES)
-        return lanes_load_value(format, array, i);
-    for (int64_t n = 0; n < count; n++)
-        values[n] = load_value(format, array, i + n);
-    return lanes_load(values);
-}
-
-PYODL_INLINE void store_some(float *target, lanes value, int64_t count) {
-    if (count == PYODL_LANES)
-        lanes_store(target, value);
-    else
-        for (int64_t n = 0; n < count; n++)
-            target[n] = value[n];
-}
-#endif
-
-#if PYODL_NATIVE_HALVES
-PYODL_INLINE half_lanes load_some_halves(const uint16_t *source, int64_t count) {
-    return (half_lanes)_mm512_maskz_loadu_epi16(PYODL_SOME(__mmask32, count), source);
-}
-
-PYODL_INLINE void store_some_halves(uint16_t *target, half_lanes value, int64_t count) {
-    _mm512_mask_storeu_epi16(target, PYODL_SOME(__mmask32, count), (__m512i)value);
-}
-#endif
-
-PYODL_INLINE int64_t at_most(int64_t count, int64_t most) { return count < most ? count : most; }
-
 /* ---- rows of neighbours ----------------------------------------------------------------------- */
 
-PYODL_INLINE void stage_block(int staging, const void *x, int64_t from, void *out, int64_t to,
-                              int64_t count) {
+/* A register or less. */
+PYODL_INLINE void stage_some(int staging, const void *x, int64_t from, void *out, int64_t to,
+                             int64_t count) {
 #if PYODL_NATIVE_HALVES
     if (staging == STAGE_HALVES) {
-        for (int64_t i = 0; i < count; i += 2 * PYODL_LANES) {
-            const int64_t now = at_most(count - i, 2 * PYODL_LANES);
-            store_some_halves((uint16_t *)out + to + i,
-                              load_some_halves((const uint16_t *)x + from + i, now), now);
-        }
+        store_some_halves((uint16_t *)out + to,
+                          load_some_halves((const uint16_t *)x + from, count), count);
         return;
     }
 #endif
-    float *target = (float *)out + to;
+    store_some((float *)out + to, load_some(staging, x, from, count), count);
+}
+
+PYODL_INLINE void stage_block(int staging, const void *x, int64_t from, void *out, int64_t to,
+                              int64_t count) {
+    const int64_t size = (staging == STAGE_HALVES ? 2 : 1) * PYODL_LANES;
     int64_t i = 0;
-    for (; i + PYODL_LANES <= count; i += PYODL_LANES)
-        lanes_store(target + i, lanes_load_value(staging, x, from + i));
+    PYODL_UNROLL_FOUR
+    for (; i + size <= count; i += size)
+        stage_some(staging, x, from + i, out, to + i, size);
     if (i < count)
-        store_some(target + i, load_some(staging, x, from + i, count - i), count - i);
+        stage_some(staging, x, from + i, out, to + i, count - i);
 }
 
 PYODL_INLINE void stage_rows_block(int staging, const void *x, int64_t from, int64_t row_stride,
                                    void *out, int64_t out_row_stride, int64_t rows,
                                    int64_t count) {
+    if (count <= (staging == STAGE_HALVES ? 2 : 1) * PYODL_LANES) { /* with one mask for all */
+        PYODL_UNROLL_FOUR
+        for (int64_t r = 0; r < rows; r++)
+            stage_some(staging, x, from + r * row_stride, out, r * out_row_stride, count);
+        return;
+    }
     for (int64_t r = 0; r < rows; r++)
         stage_block(staging, x, from + r * row_stride, out, r * out_row_stride, count);
 }
@@ -167,6 +128,12 @@ PYODL_INLINE void deal_rows_block(int staging, const void *x, int64_t from, int6
                                   void *even, void *odd, int64_t out_row_stride, int64_t rows,
                                   int64_t count) {
     const int64_t most = 2 * PYODL_LANES * (staging == STAGE_HALVES ? 2 : 1);
+    if (count <= most) { /* with the same masks for all */
+        PYODL_UNROLL_FOUR
+        for (int64_t r = 0; r < rows; r++)
+            deal_some(staging, x, from + r * row_stride, even, odd, r * out_row_stride, count);
+        return;
+    }
     for (int64_t r = 0; r < rows; r++) {
         const int64_t row = from + r * row_stride, to = r * out_row_stride;
         for (int64_t i = 0; i < count; i += most)
@@ -242,51 +209,76 @@ typedef struct {
     int64_t group_stride;
 } pyodl_target;
 
-PYODL_INLINE int64_t target_row(const pyodl_target *t, int64_t r) {
-    return r / t->inner * t->group_stride + r % t->inner * t->row_stride;
+/* A row of the matrix on its way down. */
+typedef struct {
+    int64_t at;
+    int64_t left; /* rows of its group from here on */
+} pyodl_target_row;
+
+PYODL_INLINE pyodl_target_row target_row(const pyodl_target *t, int64_t r) {
+    const int64_t above = r % t->inner;
+    return (pyodl_target_row){r / t->inner * t->group_stride + above * t->row_stride,
+                              t->inner - above};
 }
 
-/* Rows [start, stop) of columns [column, column + 8), eight by eight; returns the first row left. */
-PYODL_INLINE int64_t stage_eights(int staging, const uint16_t *x, int64_t column_stride,
-                                  const pyodl_target *t, int64_t start, int64_t stop,
-                                  int64_t column) {
-    int64_t r = start;
-    for (; r + 8 <= stop; r += 8) {
+/* Return where the row begins, and go on to the next. */
+PYODL_INLINE int64_t step_row(const pyodl_target *t, pyodl_target_row *row) {
+    const int64_t at = row->at;
+    row->at += t->row_stride;
+    if (--row->left == 0) {
+        row->at += t->group_stride - t->inner * t->row_stride;
+        row->left = t->inner;
+    }
+    return at;
+}
+
+/* Eight rows from `r` on of all columns but for the last few, eight by eight. */
+PYODL_INLINE void stage_eights(int staging, const uint16_t *x, int64_t column_stride,
+                               const pyodl_target *t, pyodl_target_row *at, int64_t r,
+                               int64_t columns) {
+    int64_t row[8];
+    for (int i = 0; i < 8; i++)
+        row[i] = step_row(t, at);
+    for (int64_t c = 0; c + 8 <= columns; c += 8) {
         pyodl_eight block[8];
         PYODL_UNROLL
         for (int j = 0; j < 8; j++)
-            memcpy(&block[j], x + (column + j) * column_stride + r, sizeof block[j]);
+            memcpy(&block[j], x + (c + j) * column_stride + r, sizeof block[j]);
         transpose_eight(block);
-        if (r % t->inner + 8 <= t->inner) {
-            const int64_t row = target_row(t, r) + column;
-            PYODL_UNROLL
-            for (int i = 0; i < 8; i++)
-                stage_eight(staging, block[i], staged_at(staging, t->out, row + i * t->row_stride));
-        } else {
-            for (int i = 0; i < 8; i++)
-                stage_eight(staging, block[i],
-                            staged_at(staging, t->out, target_row(t, r + i) + column));
-        }
+        PYODL_UNROLL
+        for (int i = 0; i < 8; i++)
+            stage_eight(staging, block[i], staged_at(staging, t->out, row[i] + c));
     }
-    return r;
 }
 
-PYODL_INLINE void stage_columns(int staging, const void *x, int64_t from, int64_t column_stride,
+PYODL_INLINE void stage_rest(int staging, const void *x, int64_t column_stride,
+                             const pyodl_target *t, int64_t start, int64_t stop, int64_t column,
+                             int64_t columns) {
+    pyodl_target_row at = target_row(t, start);
+    for (int64_t r = start; r < stop && column < columns; r++) {
+        const int64_t row = step_row(t, &at);
+        for (int64_t c = column; c < columns; c++)
+            stage_value(staging, x, c * column_stride + r, t->out, row + c);
+    }
+}
+
+/* Rows by eights, the last of which may do some again; then the columns that are left over. */
+PYODL_INLINE void stage_columns(int staging, const void *x, int64_t column_stride,
                                 const pyodl_target *t, int64_t start, int64_t stop,
                                 int64_t columns) {
-    int64_t c = 0;
-    if (staging != PYODL_FLOAT32)
-        for (; c + 8 <= columns; c += 8) {
-            const int64_t done = stage_eights(staging, (const uint16_t *)x + from, column_stride,
-                                              t, start, stop, c);
-            for (int64_t r = done; r < stop; r++)
-                for (int64_t j = c; j < c + 8; j++)
-                    stage_value(staging, x, from + j * column_stride + r, t->out,
-                                target_row(t, r) + j);
+    int64_t done = 0;
+    if (staging != PYODL_FLOAT32 && stop - start >= 8) {
+        pyodl_target_row at = target_row(t, start);
+        for (int64_t r = start; r < stop; r += 8) {
+            if (r + 8 > stop) {
+                r = stop - 8;
+                at = target_row(t, r);
+            }
+            stage_eights(staging, (const uint16_t *)x, column_stride, t, &at, r, columns);
         }
-    for (int64_t r = start; r < stop; r++)
-        for (int64_t j = c; j < columns; j++)
-            stage_value(staging, x, from + j * column_stride + r, t->out, target_row(t, r) + j);
+        done = columns & ~(int64_t)7;
+    }
+    stage_rest(staging, x, column_stride, t, start, stop, done, columns);
 }
 
 /* Matrix rows [start, stop) that are neighbours in the source, with columns that are neighbours in
@@ -296,9 +288,10 @@ static inline void stage_transposed(int staging, const void *x, int64_t from, in
                                     int64_t group_stride, int64_t start, int64_t stop,
                                     int64_t columns) {
     const pyodl_target target = {out, inner, row_stride, group_stride};
+    const void *source = (const char *)x + from * (staging == PYODL_FLOAT32 ? 4 : 2);
 #define PYODL_CASE(STAGING)                                                                      \
     case STAGING:                                                                                \
-        stage_columns(STAGING, x, from, column_stride, &target, start, stop, columns);           \
+        stage_columns(STAGING, source, column_stride, &target, start, stop, columns);            \
         break;
     switch (staging) {
         PYODL_CASE(PYODL_FLOAT16)

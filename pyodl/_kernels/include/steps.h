@@ -112,6 +112,10 @@ PYODL_INLINE int half_lanes_unordered(half_lanes a, half_lanes b) {
     return _mm512_cmp_ph_mask((__m512h)a, (__m512h)b, _CMP_UNORD_Q) != 0;
 }
 
+PYODL_INLINE half_lanes half_lanes_sum(half_lanes a, half_lanes b) {
+    return (half_lanes)_mm512_add_ph((__m512h)a, (__m512h)b);
+}
+
 PYODL_INLINE half_lanes half_lanes_step(int step, half_lanes a, half_lanes b, half_lanes c) {
     if (step == STEP_HALF_MULADD)
         return (half_lanes)_mm512_add_ph(_mm512_mul_ph((__m512h)a, (__m512h)b), (__m512h)c);

@@ -89,7 +89,21 @@ PYODL_INLINE void store_runs(int format, void *out, int64_t lane_stride, const p
 /* Registers of stored values. */
 typedef const uint16_t (*pyodl_stored)[2 * PYODL_LANES];
 
-/* A whole register of stored values, lane by lane. */
+/* The first `size` lanes of a register of stored values to neighbours. */
+PYODL_INLINE void store_run(int format, int size, void *out, int64_t to, const void *stored) {
+#if PYODL_LANES == 16
+    const __m512i values = _mm512_loadu_si512(stored);
+    if (format == PYODL_FLOAT32)
+        _mm512_mask_storeu_epi32((uint32_t *)out + to, PYODL_SOME(__mmask16, size), values);
+    else
+        _mm512_mask_storeu_epi16((uint16_t *)out + to, PYODL_SOME(__mmask32, size), values);
+#else
+    const int64_t bytes = format == PYODL_FLOAT32 ? 4 : 2;
+    memcpy((char *)out + to * bytes, stored, (size_t)(size * bytes));
+#endif
+}
+
+/* The first `size` lanes of a register of stored values, one by one. */
 PYODL_INLINE void scatter(int format, int size, void *out, int64_t to, int64_t lane_stride,
                           const void *stored) {
     for (int i = 0; i < size; i++, to += lane_stride)

@@ -97,6 +97,9 @@ static __attribute__((noinline)) void finish_apart(const pyodl_plan *p, const py
         if (together)
             finish_transposed(r->count, rows, stored, (uint16_t *)p->out + out_rows[0] + r->out,
                               p->lane_stride);
+        else if (p->lane_stride == 1)
+            for (int i = 0; i < rows; i++)
+                store_run(format, r->count, p->out, (int64_t)out_rows[i] + r->out, stored[i]);
         else
             for (int i = 0; i < rows; i++)
                 scatter(format, r->count, p->out, (int64_t)out_rows[i] + r->out, p->lane_stride,
