@@ -4,6 +4,7 @@ import os
 import pathlib
 import sys
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))  # for the helper modules next to the tests
@@ -22,6 +23,34 @@ settings.register_profile(
 )
 settings.register_profile("explore", deadline=None, max_examples=2000)
 settings.load_profile("repeatable")  # --hypothesis-profile=explore looks further
+
+
+@pytest.fixture(scope="module")
+def every_operation_is_shared():
+    """Small operations run on one thread, whatever is asked for, unless they are told not to."""
+    from pyodl._kernels import set_parallel_work
+
+    old = set_parallel_work(0)
+    yield
+    set_parallel_work(old)
+
+
+@pytest.fixture
+def outputs_of(monkeypatch):
+    """-> function of a module, kernel and place: the outputs there of all that it binds from now on."""
+
+    def collect(module, kernel, place):
+        found, bind = [], module.bind
+
+        def remember(name, inputs, outputs, *args, **keywords):
+            if name == kernel:
+                found.append(outputs[place])
+            return bind(name, inputs, outputs, *args, **keywords)
+
+        monkeypatch.setattr(module, "bind", remember)
+        return found
+
+    return collect
 
 
 def pytest_report_header():

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from reference import ARITHMETICS, array_of
 from strategies import KINDS, filled, kernels, seeds
 
-from pyodl._kernels import set_parallel_work
 from pyodl.arithmetic import ARITHMETICS as OWN
 from pyodl.primitives import _convolution
 from pyodl.primitives._steps import step_of
+
+pytestmark = pytest.mark.usefixtures("every_operation_is_shared")
 
 NONFINITE, NEGATIVE_ZERO = 1, 2  # bits of the flag that has the contraction follow
 SIXTEEN_BITS = [name for name, ar in ARITHMETICS.items() if ar.storage.bits == np.uint16]
@@ -34,25 +35,10 @@ together = st.one_of(
 spoilers = st.sampled_from([None] * 12 + ["-0", "negative", "infinite", "dense"])
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _every_operation_is_shared():
-    old = set_parallel_work(0)
-    yield
-    set_parallel_work(old)
-
-
 @pytest.fixture
-def surveys(monkeypatch):
+def surveys(outputs_of):
     """The flags of the weight gradients by pixels that have been bound."""
-    flags, bind = [], _convolution.bind
-
-    def remember(name, inputs, outputs, *args, **keywords):
-        if name == "survey":
-            flags.append(outputs[0])
-        return bind(name, inputs, outputs, *args, **keywords)
-
-    monkeypatch.setattr(_convolution, "bind", remember)
-    return flags
+    return outputs_of(_convolution, "survey", 0)
 
 
 def pixels(shape, fmt, kind, seed, density, spoiler):

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from reference import ARITHMETICS, KERNELS, array_of
 from strategies import KINDS, filled, in_layout, seeds, weights_in_layout
 
-from pyodl._kernels import set_parallel_work
 from pyodl.primitives import _convolution
 from pyodl.primitives._image import Image
 from pyodl.primitives._staging import Stager
+
+pytestmark = pytest.mark.usefixtures("every_operation_is_shared")
 
 NONFINITE, NEGATIVE_ZERO = 1, 2
 EXACT = ("fp16-fp32acc", "fp16-muladd")  # whose sums, from +0 on, are never -0
@@ -34,25 +35,10 @@ together = st.one_of(
 )
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _every_operation_is_shared():
-    old = set_parallel_work(0)
-    yield
-    set_parallel_work(old)
-
-
 @pytest.fixture
-def doubts(monkeypatch):
+def doubts(outputs_of):
     """The flags of the input gradients that have been interleaved, one a row of phases."""
-    flags, bind = [], _convolution.bind
-
-    def remember(name, inputs, outputs, *args, **keywords):
-        if name == "interleave":
-            flags.append(outputs[1])
-        return bind(name, inputs, outputs, *args, **keywords)
-
-    monkeypatch.setattr(_convolution, "bind", remember)
-    return flags
+    return outputs_of(_convolution, "interleave", 1)
 
 
 @pytest.fixture

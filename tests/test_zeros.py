@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 from reference import FLOAT16
 from strategies import KINDS, filled, kernels, seeds, threads
 
-from pyodl._kernels import ISA, set_parallel_work
+from pyodl._kernels import ISA
 from pyodl.arithmetic import ARITHMETICS
 from pyodl.primitives._steps import step_of
+
+pytestmark = pytest.mark.usefixtures("every_operation_is_shared")
 
 arithmetics = st.sampled_from(["fp16-fma", "fp16-muladd"])
 densities = st.sampled_from([0.0, 0.1, 0.4, 0.7])
@@ -21,13 +23,6 @@ tiles = st.none() | st.tuples(
 conv_tiles = st.none() | st.tuples(
     st.integers(1, 8), st.sampled_from([1, 8, 16, 40]), st.none() | st.integers(9, 40)
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _every_operation_is_shared():
-    old = set_parallel_work(0)  # or small operations run on one thread whatever is asked for
-    yield
-    set_parallel_work(old)
 
 
 def sparse(shape, kind, seed, density):

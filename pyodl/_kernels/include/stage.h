@@ -8,6 +8,15 @@
 /* What becomes of stored values: floats of one of the formats, by its number, or the same halves. */
 enum pyodl_staging { STAGE_HALVES = 3 };
 
+/* The same call for each of them, so that the choice is made outside of its loops. */
+#define PYODL_EACH_STAGING(STAGING, CALL)                                                        \
+    switch (STAGING) {                                                                           \
+    case PYODL_FLOAT16: CALL(PYODL_FLOAT16); break;                                              \
+    case PYODL_BFLOAT16: CALL(PYODL_BFLOAT16); break;                                            \
+    case PYODL_FLOAT32: CALL(PYODL_FLOAT32); break;                                              \
+    case STAGE_HALVES: CALL(STAGE_HALVES); break;                                                \
+    }
+
 #define PYODL_CHUNK 256 /* floats of a row that are widened before they are spread */
 
 PYODL_INLINE void *staged_at(int staging, void *array, int64_t i) {
@@ -63,17 +72,10 @@ PYODL_INLINE void stage_rows_block(int staging, const void *x, int64_t from, int
 /* Rows of neighbours to rows of neighbours. */
 static inline void stage_plane(int staging, const void *x, int64_t from, int64_t row_stride,
                                void *out, int64_t out_row_stride, int64_t rows, int64_t count) {
-#define PYODL_CASE(STAGING)                                                                      \
-    case STAGING:                                                                                \
-        stage_rows_block(STAGING, x, from, row_stride, out, out_row_stride, rows, count);        \
-        break;
-    switch (staging) {
-        PYODL_CASE(PYODL_FLOAT16)
-        PYODL_CASE(PYODL_BFLOAT16)
-        PYODL_CASE(PYODL_FLOAT32)
-        PYODL_CASE(STAGE_HALVES)
-    }
-#undef PYODL_CASE
+#define PYODL_CALL(STAGING)                                                                      \
+    stage_rows_block(STAGING, x, from, row_stride, out, out_row_stride, rows, count)
+    PYODL_EACH_STAGING(staging, PYODL_CALL)
+#undef PYODL_CALL
 }
 
 /* Elements of two registers in turn: those with even numbers, those with odd ones. */
@@ -145,17 +147,10 @@ PYODL_INLINE void deal_rows_block(int staging, const void *x, int64_t from, int6
 static inline void deal_plane(int staging, const void *x, int64_t from, int64_t row_stride,
                               void *even, void *odd, int64_t out_row_stride, int64_t rows,
                               int64_t count) {
-#define PYODL_CASE(STAGING)                                                                      \
-    case STAGING:                                                                                \
-        deal_rows_block(STAGING, x, from, row_stride, even, odd, out_row_stride, rows, count);   \
-        break;
-    switch (staging) {
-        PYODL_CASE(PYODL_FLOAT16)
-        PYODL_CASE(PYODL_BFLOAT16)
-        PYODL_CASE(PYODL_FLOAT32)
-        PYODL_CASE(STAGE_HALVES)
-    }
-#undef PYODL_CASE
+#define PYODL_CALL(STAGING)                                                                      \
+    deal_rows_block(STAGING, x, from, row_stride, even, odd, out_row_stride, rows, count)
+    PYODL_EACH_STAGING(staging, PYODL_CALL)
+#undef PYODL_CALL
 }
 
 /* ---- rows of any strides ----------------------------------------------------------------------- */
@@ -289,17 +284,10 @@ static inline void stage_transposed(int staging, const void *x, int64_t from, in
                                     int64_t columns) {
     const pyodl_target target = {out, inner, row_stride, group_stride};
     const void *source = (const char *)x + from * (staging == PYODL_FLOAT32 ? 4 : 2);
-#define PYODL_CASE(STAGING)                                                                      \
-    case STAGING:                                                                                \
-        stage_columns(STAGING, source, column_stride, &target, start, stop, columns);            \
-        break;
-    switch (staging) {
-        PYODL_CASE(PYODL_FLOAT16)
-        PYODL_CASE(PYODL_BFLOAT16)
-        PYODL_CASE(PYODL_FLOAT32)
-        PYODL_CASE(STAGE_HALVES)
-    }
-#undef PYODL_CASE
+#define PYODL_CALL(STAGING)                                                                      \
+    stage_columns(STAGING, source, column_stride, &target, start, stop, columns)
+    PYODL_EACH_STAGING(staging, PYODL_CALL)
+#undef PYODL_CALL
 }
 
 /* Whether there is an infinity or a NaN: an exponent of all ones. */

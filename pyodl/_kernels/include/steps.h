@@ -121,14 +121,17 @@ PYODL_INLINE half_lanes half_lanes_step(int step, half_lanes a, half_lanes b, ha
         return (half_lanes)_mm512_add_ph(_mm512_mul_ph((__m512h)a, (__m512h)b), (__m512h)c);
     return (half_lanes)_mm512_fmadd_ph((__m512h)a, (__m512h)b, (__m512h)c);
 }
-#else
-half_lanes half_lanes_of(uint16_t half); /* never called */
-half_lanes half_lanes_from(lanes low, lanes high);
-lanes half_lanes_low(half_lanes value);
-lanes half_lanes_high(half_lanes value);
-half_lanes half_lanes_canonical(half_lanes value);
-int half_lanes_unordered(half_lanes a, half_lanes b);
-half_lanes half_lanes_step(int step, half_lanes a, half_lanes b, half_lanes c);
+#else /* nobody calls them, but compilers want to see them */
+#define PYODL_NEVER(TYPE, NAME, ...)                                                             \
+    PYODL_INLINE TYPE NAME(__VA_ARGS__) { __builtin_unreachable(); }
+PYODL_NEVER(half_lanes, half_lanes_of, uint16_t half)
+PYODL_NEVER(half_lanes, half_lanes_from, lanes low, lanes high)
+PYODL_NEVER(lanes, half_lanes_low, half_lanes value)
+PYODL_NEVER(lanes, half_lanes_high, half_lanes value)
+PYODL_NEVER(half_lanes, half_lanes_canonical, half_lanes value)
+PYODL_NEVER(int, half_lanes_unordered, half_lanes a, half_lanes b)
+PYODL_NEVER(half_lanes, half_lanes_step, int step, half_lanes a, half_lanes b, half_lanes c)
+#undef PYODL_NEVER
 #endif
 
 /* ---- operands and sums of steps ------------------------------------------------------------- */
