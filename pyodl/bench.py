@@ -286,7 +286,7 @@ def _backward_steps(names: Sequence[str]) -> list[str]:
     for name in reversed(names):
         if "weight gradient" in name or "bias" in name:
             following = "weight_grad"
-        elif "stage" not in name and "nonfinite" not in name:
+        elif not any(part in name for part in ("stage", "nonfinite", "survey")):
             following = "input_grad" if ": " in name else "forward"  # the loss has no layer
         steps.append(following)
     return steps[::-1]

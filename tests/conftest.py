@@ -37,7 +37,7 @@ def every_operation_is_shared():
 
 @pytest.fixture
 def outputs_of(monkeypatch):
-    """-> function of a module, kernel and place: the outputs there of all that it binds from now on."""
+    """-> function of a module, kernel and place: the outputs there of what it binds from now on."""
 
     def collect(module, kernel, place):
         found, bind = [], module.bind

@@ -12,12 +12,12 @@ Cython module hands it out in a capsule; Python binds it once to arrays, sizes a
     include/*.h                  one element or one register tile      floats and bits
 
 Arithmetic is decided in the headers, in one place: ``formats.h`` rounds, ``arithmetic.h`` has the
-single steps, ``lanes.h`` the same steps on vector registers.
+single steps, ``steps.h`` the same steps on the vector registers of ``lanes.h``.
 
 The kernel modules are built from the same sources for several x86-64 levels. The best one that the
 processor runs is chosen once, here; ``PYODL_ISA`` overrides it (``baseline``, ``x86_64_v3``,
-``x86_64_v4``, ``avx512_fp16``). All of them write the same bits. ``_operation`` has no loops and is
-built once.
+``x86_64_v4``, ``avx512_fp16``). All of them write the same bits. ``_operation`` has no loops over
+data and is built once.
 """
 
 import importlib

@@ -16,7 +16,7 @@ from pyodl._kernels._tile cimport (
     LEFT_OUT, MAX_LANES, MAX_REGISTERS, MAX_ROWS, MULTIPLIED, NEGATIVE_ZERO, NONFINITE,
     ORDER_SEQUENTIAL, PYODL_LANES, PYODL_SHAPES, PYODL_STEPS, SKIPPED_IN_B, Contraction, Plan,
     Register, Rows, Segment, Tile, all_finite, any_negative_zero, compute_listed_tile,
-    compute_tile, compute_whole_tiles, in_doubt, listed_shape, make_canonical, many_zeros,
+    compute_tile, compute_whole_tiles, flag_at, in_doubt, listed_shape, make_canonical, many_zeros,
     may_reach_negative_zero, pyodl_shapes, raise_flag, rounding_begin, rounding_ordinary,
     rounding_restore, shape_of_strip, step_is_native, step_keeps_halves, step_lanes,
     step_lists_terms, step_pays_by_pixels, store_rows, store_straight, sum_without_padding,
@@ -57,7 +57,7 @@ cdef inline int32_t has_negative_zero(
 
 
 cdef inline bint has_flag(const Arguments *args, int32_t bits) noexcept nogil:
-    return args.arrays[11] != NULL and (<const int32_t *>args.arrays[11])[0] & bits
+    return args.arrays[11] != NULL and flag_at(<const int32_t *>args.arrays[11]) & bits
 
 
 cdef inline bint wants_another_look(const Arguments *args) noexcept nogil:
@@ -237,7 +237,7 @@ cdef int32_t run_tiles(
 ) noexcept nogil:
     """Run tiles, those that may be stored at once many in a call, unless they have NaNs."""
     cdef Plan plan
-    cdef int64_t t = start
+    cdef int64_t t = start, done
     cdef int32_t doubt = 0
     cdef bint everything = args.sizes[5] == 0 or has_flag(args, NONFINITE)
     cdef bint at_once = everything and args.sizes[6] == 0 and not wants_another_look(args)
@@ -249,10 +249,11 @@ cdef int32_t run_tiles(
     plan.out = args.arrays[10]
     plan.lane_stride = args.sizes[3]
     while t < stop:
+        done = t
         if at_once:
             t = compute_whole_tiles(
                 &plan, <int>args.sizes[2], storage_format(args.arithmetic), t, stop)
-        if t < stop:
+        if t == done:
             doubt |= run_tile(args, c, &plan.tiles[t])
             t += 1
     return doubt

@@ -1,4 +1,4 @@
-"""Depthwise convolution: channels are the lanes, in operands widened channels last.
+"""Depthwise convolution: channels are the lanes, in operands staged channels last.
 
 ``out[unit, lane] = sum over k of a[a_unit + a_k[k] + lane] * b[b_unit + b_k[k] + lane]``, where a
 unit is an output pixel (or a weight) of one register of channels, and ``a_unit`` goes by channels.

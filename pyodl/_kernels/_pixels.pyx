@@ -5,7 +5,7 @@ from libc.stdint cimport int32_t, int64_t, uint16_t
 from pyodl._kernels._capsule cimport kernel_capsule, lone_capsule
 from pyodl._kernels._team cimport share_out
 from pyodl._kernels._tile cimport (
-    NEGATIVE_ZERO, NONFINITE, may_reach_negative_zero, raise_flag, rounding_begin,
+    NEGATIVE_ZERO, NONFINITE, flag_at, may_reach_negative_zero, raise_flag, rounding_begin,
     rounding_restore,
 )
 from pyodl._kernels._types cimport PYODL_FLOAT16, Arguments, Team, storage_format
@@ -74,7 +74,8 @@ cdef void contract_pixels(const Arguments *args, Team team) noexcept nogil:
     channels last, with a border of -0), dw (storage), flag. Sizes: step; channels, pixels, output
     channels; elements of a row of dy.
     """
-    if not (<const int32_t *>args.arrays[4])[0] & NONFINITE:  # others may be raising another bit
+    # Where others have found a NaN by now, the contraction computes everything again.
+    if not flag_at(<const int32_t *>args.arrays[4]) & NONFINITE:
         share_out(args, args.sizes[1], team, gradient_part)
 
 

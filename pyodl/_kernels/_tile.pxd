@@ -33,6 +33,7 @@ cdef extern from "include/tile.h" nogil:
     int step_lanes(int) noexcept
     int shape_of_strip(int, int64_t) noexcept
     void raise_flag(int32_t *, int32_t) noexcept
+    int32_t flag_at(const int32_t *) noexcept
     void compute_tile(
         const Contraction *, int, int, int, const int32_t *, const int32_t *, bint,
         float *) noexcept

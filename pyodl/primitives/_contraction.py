@@ -134,8 +134,8 @@ def _finishes(
         taken = slice(register, register + width)
         if order != Order.SEQUENTIAL or rows < most or not all(together[taken]):
             return Finish.APART
-        if offsets.lane_stride == 1 and all(whole[taken]):
-            return Finish.STRAIGHT
+        if offsets.lane_stride == 1:
+            return Finish.STRAIGHT if all(whole[taken]) else Finish.SCATTERED
         neighbours = gaps[row + rows - 1] == gaps[row]
         return Finish.TRANSPOSED if neighbours else Finish.SCATTERED
 

@@ -65,8 +65,8 @@ class BoundConvolution:
         step = stager.step
         listed = algorithm == "im2row" and step.lists_terms
         halves = self.arithmetic.storage.name != "float32"
-        pixelwise = algorithm == "im2row" and halves and step.by_pixels
-        self.conv = replace(conv, listed=listed, lanes=step.lanes, pixelwise=pixelwise)
+        sparse = algorithm == "im2row" and halves and step.by_pixels
+        self.conv = replace(conv, listed=listed, lanes=step.lanes, sparse_input=sparse)
         self._stager = stager
         self._algorithm = algorithm
         self._kernels = (kernel,) * 3 if isinstance(kernel, str) else kernel
@@ -174,7 +174,7 @@ class BoundConvolution:
     ) -> list[Operation]:
         """Contract the output gradient spread with zeros, if ``guard`` asks for it."""
         image, stage = self._image(dy, spread_gradient(self.conv), guard)
-        operands, operations = self._with_weights(w, image)
+        operands, operations = self._with_weights(self.conv, w, image)
         how: dict[str, Any] = {"flag": guard, "guarded": guard is not None}
         return [
             *(*operations, *stage),
@@ -190,7 +190,7 @@ class BoundConvolution:
         conv = replace(self.conv, lanes=step.lanes)
         plans = input_grad_phase_tiles(conv, tile, direct=True)
         image, stage = self._image(dy, input_grad_phases(conv)[0], step=step)
-        operands, operations = self._with_weights(w, image, step)
+        operands, operations = self._with_weights(conv, w, image, step)
         flag, check = self._nonfinite(w, plans[0])
         return [
             *(*operations, *stage, *check, *bind_rest(dx, plans)),
@@ -206,7 +206,7 @@ class BoundConvolution:
         may have come up, the whole contraction runs after all.
         """
         image, stage = self._image(dy, input_grad_phases(self.conv)[0])
-        operands, operations = self._with_weights(w, image)
+        operands, operations = self._with_weights(self.conv, w, image)
         doubt = np.zeros(1, np.int32)
         lanes_are_pixels = self.conv.lanes_are_pixels(self.conv.channels)
         if tile is None and lanes_are_pixels and self.conv.stride[1] == 2:
@@ -253,8 +253,8 @@ class BoundConvolution:
         rows = -(-(conv.height - row) // conv.stride[0])
         place, plane = row * conv.width, conv.height * conv.width
         sizes = [conv.channels, rows, conv.width, place, plane, apart, int(self._stager.step)]
-        how: dict[str, Any] = {"arithmetic": self.arithmetic.code, "cores": self._cores}
-        return bind("interleave", [even, odd], [dx, doubt], sizes, **how)
+        code = self.arithmetic.code
+        return bind("interleave", [even, odd], [dx, doubt], sizes, arithmetic=code)
 
     def _contract(
         self,
@@ -273,10 +273,9 @@ class BoundConvolution:
         ]
 
     def _with_weights(
-        self, w: ndarray, image: ndarray, step: Step | None = None
+        self, conv: Convolution, w: ndarray, image: ndarray, step: Step | None = None
     ) -> tuple[tuple[ndarray, ndarray], tuple[Operation, ...]]:
         """Return a and b of an input gradient, and what stages the weights."""
-        conv = self.conv
         if conv.lanes_are_pixels(conv.channels):
             weights, stage = self._stager.flat(w, step)
             return (weights, image), stage

@@ -32,7 +32,7 @@ class Convolution:
     layout: str
     listed: bool = False  # zeros of images are left out, for which pixels have to be rows
     lanes: int = Step.EXACT_PRODUCT.lanes  # outputs in one register
-    pixelwise: bool = False  # the weight gradient leaves out zeros of its input, too
+    sparse_input: bool = False  # the weight gradient may leave out zeros of the input
 
     def lanes_are_pixels(self, channels: int) -> bool:
         """Whether the columns of a contraction are pixels rather than so many channels."""
@@ -89,7 +89,7 @@ class Convolution:
         Their padding reaches no further than the kernel does.
         """
         return (
-            self.pixelwise
+            self.sparse_input
             and self.layout == "CHW"
             and self.kernel == (3, 3)
             and self.stride == (1, 1)

@@ -98,7 +98,7 @@ class Buffers:
     """Buffers that go from layer to layer, still in the cache.
 
     Only buffers of one kind serve one another: their copies write the same elements, so that what
-    is padding stays zero.
+    is padding stays zero. Lanes that no output is stored from may hold what others left there.
     """
 
     def __init__(self) -> None:
@@ -126,7 +126,7 @@ class Stager:
     ----------
     arithmetic : Arithmetic
     cores : int
-        Cores of the device, which share the rows of a copy.
+        Cores of the device, whose share of a matmul may decide its order.
     buffers : Buffers or None
         Shared with other layers, whose steps are bound in the order they run in.
     """

@@ -1,4 +1,4 @@
-/* A register of binary32 lanes, one lane per output element, and the arithmetics on it.
+/* A register of binary32 lanes, one lane per output element: in, out, and rounded.
  *
  * The orders of docs/numerics.md constrain additions along k only: lanes run across outputs and keep
  * every output's order for free. Lanes hold storage values (exact in binary32). The width follows
@@ -272,7 +272,7 @@ PYODL_INLINE __m256i marked_first(unsigned marks) {
 /* ---- rounding in place ------------------------------------------------------------------- */
 
 /* To binary16, to nearest. With F16C the instruction names the mode, so the host's rounding mode
- * (see lanes_round_down) is of no account. A NaN stays a NaN: those in here have no low bits. */
+ * (PYODL_ROUNDS_DOWN) is of no account. A NaN stays a NaN: those in here have no low bits. */
 PYODL_INLINE lanes lanes_rounded_half(lanes value) {
 #if PYODL_LANES == 16
     return (lanes)_mm512_cvtph_ps(

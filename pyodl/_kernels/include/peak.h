@@ -12,12 +12,6 @@
 #define PYODL_PEAK_SUMS 12 /* of 16 */
 #endif
 
-#if defined(__clang__)
-#define PYODL_UNROLL_ALL _Pragma("clang loop unroll(full)")
-#else
-#define PYODL_UNROLL_ALL _Pragma("GCC unroll 24")
-#endif
-
 /* `rounds` multiply-adds on each of the sums, which start apart lest a compiler keep only one, and
  * go through the product lest it be taken out of the loop. Returns their total, so that none is
  * dropped as unused. On a host without FMA a step is a product and a sum, as in the kernels. */
@@ -25,11 +19,11 @@ PYODL_INLINE float fma_rounds(int64_t rounds, float factor) {
     const lanes a = lanes_of(factor), b = lanes_of(0.25f);
     lanes sums[PYODL_PEAK_SUMS], total = lanes_of(0.0f);
     float result = 0.0f;
-    PYODL_UNROLL_ALL
+    PYODL_UNROLL
     for (int i = 0; i < PYODL_PEAK_SUMS; i++)
         sums[i] = lanes_of((float)(i + 1));
     for (int64_t round = 0; round < rounds; round++) {
-        PYODL_UNROLL_ALL
+        PYODL_UNROLL
         for (int i = 0; i < PYODL_PEAK_SUMS; i++)
             sums[i] = lanes_exact_fma32(sums[i], a, b);
     }
@@ -46,11 +40,11 @@ PYODL_INLINE float half_rounds(int64_t rounds, float factor) {
     const half_lanes b = half_lanes_of(half_from_float(0.25f));
     half_lanes sums[PYODL_PEAK_SUMS];
     float result = 0.0f;
-    PYODL_UNROLL_ALL
+    PYODL_UNROLL
     for (int i = 0; i < PYODL_PEAK_SUMS; i++)
         sums[i] = half_lanes_of(half_from_float((float)(i + 1)));
     for (int64_t round = 0; round < rounds; round++) {
-        PYODL_UNROLL_ALL
+        PYODL_UNROLL
         for (int i = 0; i < PYODL_PEAK_SUMS; i++)
             sums[i] = half_lanes_step(STEP_HALF_FMA, sums[i], a, b);
     }

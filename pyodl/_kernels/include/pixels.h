@@ -152,11 +152,13 @@ PYODL_INLINE int channel_gradient(int step, int format, int registers, const pyo
         const pyodl_pixels *p, int64_t channel, int64_t out_channel, pyodl_pixel_list *list) {   \
         return channel_gradient(KIND##_STEP, KIND##_FORMAT, 2, p, channel, out_channel, list);   \
     }
-PYODL_PIXEL_FUNCTIONS(EXACT)
 PYODL_PIXEL_FUNCTIONS(FUSED)
 PYODL_PIXEL_FUNCTIONS(UNFUSED)
-PYODL_PIXEL_FUNCTIONS(BFLOATS)
 PYODL_PIXEL_FUNCTIONS(BFUSED)
+#if PYODL_LANES < 16 /* where it pays (steps.h) */
+PYODL_PIXEL_FUNCTIONS(EXACT)
+PYODL_PIXEL_FUNCTIONS(BFLOATS)
+#endif
 
 typedef int (*pyodl_pixel_function)(const pyodl_pixels *, int64_t, int64_t, pyodl_pixel_list *);
 
@@ -164,8 +166,10 @@ typedef int (*pyodl_pixel_function)(const pyodl_pixels *, int64_t, int64_t, pyod
  * returns what of them must not stand. */
 static inline int gradient_of_channel(const pyodl_pixels *p, int step, int64_t channel) {
     static const pyodl_pixel_function functions[PYODL_STEPS][2] = {
+#if PYODL_LANES < 16
         [STEP_EXACT_PRODUCT] = {EXACT_pixels_1, EXACT_pixels_2},
         [STEP_FMA32] = {BFLOATS_pixels_1, BFLOATS_pixels_2},
+#endif
         [STEP_HALF_FMA] = {FUSED_pixels_1, FUSED_pixels_2},
         [STEP_HALF_MULADD] = {UNFUSED_pixels_1, UNFUSED_pixels_2},
         [STEP_BFLOAT_FMA] = {BFUSED_pixels_1, BFUSED_pixels_2}};

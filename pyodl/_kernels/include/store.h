@@ -113,7 +113,7 @@ PYODL_INLINE void scatter(int format, int size, void *out, int64_t to, int64_t l
             ((uint16_t *)out)[to] = ((const uint16_t *)stored)[i];
 }
 
-/* The first `size` lanes of 8, 4, 2 or 1 rows of 16-bit values, neighbours in the output: transposed. */
+/* The first `size` lanes of 8, 4, 2 or 1 rows of 16-bit values, transposed to neighbours. */
 PYODL_INLINE void store_transposed(int count, int size, uint16_t *out, int64_t lane_stride,
                                    pyodl_stored stored) {
     const int together = 8 / count; /* lanes in a register of transposed values */

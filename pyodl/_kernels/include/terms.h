@@ -259,8 +259,8 @@ static inline void compute_listed_tile(const pyodl_contraction *c, int step, int
         if (all)
             list_all(c->a_k + k, c->b_k + k, count, lists);
         else
-            list_for_rows(pyodl_shapes[shape].rows, (const float *)c->a, a_row, c->a_k + k, c->b_k + k, count,
-                          lists);
+            list_for_rows(pyodl_shapes[shape].rows, (const float *)c->a, a_row, c->a_k + k,
+                          c->b_k + k, count, lists);
         functions[step == STEP_HALF_MULADD][shape - PYODL_LISTED_SHAPES](
             c, a_row, b_column, lists, k ? NULL : &zero, tile);
     }

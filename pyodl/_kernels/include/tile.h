@@ -10,9 +10,9 @@
 #include "steps.h"
 
 /* Shapes of a tile, X(STEP, rows, registers of columns, rows together): as many accumulators as the
- * register file holds, one that leaves fewer rows over, and those for a single row. Where rows outnumber what addresses there
- * are registers for, so many of them together may lie equally far apart (`spaced`): the rows of a
- * matrix by fours, the taps of a kernel of 3 by threes. */
+ * register file holds, one that leaves fewer rows over, and those for a single row. There are not
+ * registers enough for an address a row, so some rows together may lie equally far apart (`spaced`):
+ * those of a matrix by fours, the taps of a kernel of 3 by threes. */
 #if PYODL_LANES == 16
 #define PYODL_EACH_SHAPE(X, STEP)                                                                \
     X(STEP, 16, 1, 4) X(STEP, 12, 2, 4) X(STEP, 8, 3, 4) X(STEP, 8, 2, 4)                        \
@@ -370,6 +370,10 @@ PYODL_INLINE int64_t units_together(const pyodl_unit *units, int64_t rest) {
 /* Raise a bit of a flag that other threads may be raising. */
 PYODL_INLINE void raise_flag(int32_t *flag, int32_t bit) {
     __atomic_fetch_or(flag, bit, __ATOMIC_RELAXED);
+}
+
+PYODL_INLINE int32_t flag_at(const int32_t *flag) {
+    return __atomic_load_n(flag, __ATOMIC_RELAXED);
 }
 
 /* One output again from `sum`, slowly, leaving out the k whose operand is padding: `real` marks the
