@@ -5,8 +5,7 @@ from libc.stdint cimport int32_t, int64_t, uint16_t
 from pyodl._kernels._capsule cimport kernel_capsule, lone_capsule
 from pyodl._kernels._team cimport share_out
 from pyodl._kernels._tile cimport (
-    NEGATIVE_ZERO, NONFINITE, flag_at, may_reach_negative_zero, raise_flag, rounding_begin,
-    rounding_restore,
+    NEGATIVE_ZERO, NONFINITE, flag_at, raise_flag, rounding_begin, rounding_restore,
 )
 from pyodl._kernels._types cimport PYODL_FLOAT16, Arguments, Team, storage_format
 
@@ -60,7 +59,7 @@ cdef void gradient_part(const Arguments *args, int64_t start, int64_t stop) noex
     rounding_restore(mode)
     if found & PIXELS_ARE_NAN:
         raise_flag(<int32_t *>args.arrays[4], NONFINITE)
-    if found & PIXELS_ARE_NEGATIVE_ZERO and may_reach_negative_zero(step):
+    if found & PIXELS_ARE_NEGATIVE_ZERO:
         raise_flag(<int32_t *>args.arrays[4], NEGATIVE_ZERO)
 
 

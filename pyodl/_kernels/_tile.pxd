@@ -15,8 +15,6 @@ cdef extern from "include/tile.h" nogil:
         int registers
         int together
     const Shape *pyodl_shapes
-    int STEP_EXACT_PRODUCT
-    int STEP_HALF_MULADD
     int ORDER_SEQUENTIAL
     ctypedef struct Contraction "pyodl_contraction":
         const void *a
@@ -29,6 +27,7 @@ cdef extern from "include/tile.h" nogil:
     void rounding_restore(unsigned) noexcept
     bint step_keeps_halves(int) noexcept
     bint step_is_native(int) noexcept
+    bint may_reach_negative_zero "step_may_reach_negative_zero"(int) noexcept
     bint step_pays_by_pixels(int) noexcept
     int step_lanes(int) noexcept
     int shape_of_strip(int, int64_t) noexcept
@@ -124,11 +123,6 @@ cdef enum Padding:
 cdef enum Doubt:
     NONFINITE = 1  # the operand that meets padding has infinities or NaNs
     NEGATIVE_ZERO = 2  # a result is -0, which zeros left out may have made +0
-
-
-cdef inline bint may_reach_negative_zero(int step) noexcept nogil:
-    """Whether a step can round a negative sum to -0; elsewhere the accumulator never is -0."""
-    return step not in (STEP_EXACT_PRODUCT, STEP_HALF_MULADD)
 
 
 cdef inline bint in_doubt(float value, bint everything) noexcept nogil:

@@ -76,82 +76,125 @@ PYODL_INLINE void list_some(int step, int format, const void *x, int64_t i, cons
 
 PYODL_INLINE void list_pixels(int step, int format, const pyodl_pixels *p, int64_t channel,
                               int64_t first, int64_t count, pyodl_pixel_list *list) {
+    const int64_t in_x = channel * p->pixels + first;
+    int64_t i = 0;
     list->count = 0;
-    for (int64_t i = 0; i < count; i += PYODL_LANES)
-        list_some(step, format, p->x, channel * p->pixels + first + i, p->place + first + i,
-                  at_most(count - i, PYODL_LANES), list);
+    for (; i + PYODL_LANES <= count; i += PYODL_LANES)
+        list_some(step, format, p->x, in_x + i, p->place + first + i, PYODL_LANES, list);
+    if (i < count)
+        list_some(step, format, p->x, in_x + i, p->place + first + i, count - i, list);
 }
 
-/* Add one pixel to the sums of all taps and so many registers. The first tap of the kernel is the last
- * that a pixel meets. */
-PYODL_INLINE void add_pixel(int step, int registers, const char *dy, int64_t row, int64_t column,
-                            operand value, running_sums *sums) {
+/* How sums lie: registers of output channels; or one, if these leave room for the next pixel's beside
+ * them, and then for as many taps of a row as it covers. A pixel meets the last tap first, and sums
+ * begin with the first: a register that covers more has that of the tap before beside it. */
+typedef struct {
+    int registers;
+    int covered;
+} pyodl_spread;
+
+PYODL_INLINE int sums_of(pyodl_spread spread) {
+    return spread.registers * 3 * ((3 + spread.covered - 1) / spread.covered);
+}
+
+/* Add one pixel to all sums. */
+PYODL_INLINE void add_pixel(int step, pyodl_spread spread, const char *dy, int64_t row,
+                            int64_t column, operand value, running_sums *sums) {
     PYODL_UNROLL
-    for (int tap = 0; tap < PYODL_TAPS; tap++) {
-        const char *met = dy + tap / 3 * row + tap % 3 * column;
+    for (int j = 0; j < spread.registers; j++) {
+        int n = sums_of(spread) / spread.registers * (j + 1);
         PYODL_UNROLL
-        for (int j = 0; j < registers; j++)
-            add_to_sum(step, value, operand_load(step, met, j * step_lanes(step)), sums,
-                       j * PYODL_TAPS + PYODL_TAPS - 1 - tap);
+        for (int i = 0; i < 3; i++)
+            PYODL_UNROLL
+            for (int met = 0; met < 3; met += spread.covered)
+                add_to_sum(step, value,
+                           operand_load(step, dy + i * row + met * column, j * step_lanes(step)),
+                           sums, --n);
     }
 }
 
 /* What came of a channel's sums that must not stand as it is. */
 enum { PIXELS_ARE_FINE = 0, PIXELS_ARE_NAN = 1, PIXELS_ARE_NEGATIVE_ZERO = 2 };
 
-/* Store the taps of one channel in a register of output channels; return whether one is -0. */
-static __attribute__((noinline)) int store_taps(const pyodl_pixels *p, int size, int64_t channel,
-                                                int64_t out_channel, pyodl_stored stored) {
+/* Store the taps of one channel in a register of output channels; return whether one is -0, if that
+ * matters. */
+static __attribute__((noinline)) int store_taps(const pyodl_pixels *p, int step, int64_t channel,
+                                                int64_t out_channel, pyodl_stored taps) {
     const int64_t stride = p->channels * PYODL_TAPS;
-    const int count = (int)at_most(p->out_channels - out_channel, size);
+    const int count = (int)at_most(p->out_channels - out_channel, step_lanes(step));
     int negative_zero = 0;
-    for (int tap = 0; tap < PYODL_TAPS; tap++)
-        for (int lane = 0; lane < count; lane++)
-            negative_zero |= stored[tap][lane] == 0x8000u;
-    finish_transposed(count, PYODL_TAPS, stored,
+    if (step_may_reach_negative_zero(step))
+        for (int tap = 0; tap < PYODL_TAPS; tap++)
+            for (int lane = 0; lane < count; lane++)
+                negative_zero |= taps[tap][lane] == 0x8000u;
+    finish_transposed(count, PYODL_TAPS, taps,
                       (uint16_t *)p->dw + out_channel * stride + channel * PYODL_TAPS, stride);
     return negative_zero ? PIXELS_ARE_NEGATIVE_ZERO : PIXELS_ARE_FINE;
 }
 
+/* The same of sums that cover so many taps each, which are taken apart first. */
+static __attribute__((noinline)) int store_covered_taps(const pyodl_pixels *p, int step,
+                                                        int covered, int64_t channel,
+                                                        pyodl_stored sums) {
+    const int in_row = (3 + covered - 1) / covered;
+    uint16_t taps[PYODL_TAPS][2 * PYODL_LANES];
+    for (int tap = 0; tap < PYODL_TAPS; tap++) {
+        const int met = 2 - tap % 3; /* along its row */
+        const uint16_t *sum = sums[tap / 3 * in_row + in_row - 1 - met / covered];
+        memcpy(taps[tap], sum + met % covered * p->out_channels,
+               (size_t)p->out_channels * sizeof *sum);
+    }
+    return store_taps(p, step, channel, 0, taps);
+}
+
 /* The gradients of one channel's weights in so many registers of output channels. The list is made
  * for the first of them, and for all if it takes more than one. */
-PYODL_INLINE int channel_gradient(int step, int format, int registers, const pyodl_pixels *p,
+PYODL_INLINE int channel_gradient(int step, int format, pyodl_spread spread, const pyodl_pixels *p,
                                   int64_t channel, int64_t out_channel, pyodl_pixel_list *list) {
     const int64_t size = step_operand_size(step), column = p->out_channels * size;
+    const int count = sums_of(spread);
     uint16_t stored[2 * PYODL_TAPS][2 * PYODL_LANES];
     running_sums sums;
     int found = PIXELS_ARE_FINE;
     PYODL_UNROLL
-    for (int n = 0; n < registers * PYODL_TAPS; n++)
+    for (int n = 0; n < count; n++)
         begin_sum_of_zero(step, &sums, n, 0.0f);
     for (int64_t first = 0; first < p->pixels; first += PYODL_LISTED_PIXELS) {
         if (out_channel == 0 || p->pixels > PYODL_LISTED_PIXELS)
             list_pixels(step, format, p, channel, first,
                         at_most(p->pixels - first, PYODL_LISTED_PIXELS), list);
         for (int64_t t = 0; t < list->count; t++)
-            add_pixel(step, registers, operand_at(step, p->dy, list->place[t] + out_channel),
+            add_pixel(step, spread, operand_at(step, p->dy, list->place[t] + out_channel),
                       p->row * size, column, operand_of(step, &list->value[t]), &sums);
     }
-    if (any_nan(step, registers * PYODL_TAPS, &sums))
+    if (any_nan(step, count, &sums))
         return PIXELS_ARE_NAN;
     PYODL_UNROLL
-    for (int n = 0; n < registers * PYODL_TAPS; n++)
+    for (int n = 0; n < count; n++)
         put_sum(step, format, &sums, n, stored[n], 0);
-    for (int j = 0; j < registers; j++)
-        found |= store_taps(p, step_lanes(step), channel, out_channel + j * step_lanes(step),
+    if (spread.covered > 1)
+        return store_covered_taps(p, step, spread.covered, channel, stored);
+    for (int j = 0; j < spread.registers; j++)
+        found |= store_taps(p, step, channel, out_channel + j * step_lanes(step),
                             (pyodl_stored)stored + j * PYODL_TAPS);
     return found;
 }
 
-#define PYODL_PIXEL_FUNCTIONS(KIND)                                                              \
-    static __attribute__((noinline)) int KIND##_pixels_1(                                        \
+/* By registers of output channels, or by taps that one register covers. */
+#define PYODL_EACH_SPREAD(X, KIND)                                                               \
+    X(KIND, one, 1, 1) X(KIND, two, 2, 1) X(KIND, two_taps, 1, 2) X(KIND, three_taps, 1, 3)
+#define PYODL_PIXEL_FUNCTION(KIND, NAME, REGISTERS, COVERED)                                     \
+    static __attribute__((noinline)) int KIND##_pixels_##NAME(                                   \
         const pyodl_pixels *p, int64_t channel, int64_t out_channel, pyodl_pixel_list *list) {   \
-        return channel_gradient(KIND##_STEP, KIND##_FORMAT, 1, p, channel, out_channel, list);   \
-    }                                                                                            \
-    static __attribute__((noinline)) int KIND##_pixels_2(                                        \
-        const pyodl_pixels *p, int64_t channel, int64_t out_channel, pyodl_pixel_list *list) {   \
-        return channel_gradient(KIND##_STEP, KIND##_FORMAT, 2, p, channel, out_channel, list);   \
+        const pyodl_spread spread = {REGISTERS, COVERED};                                        \
+        return channel_gradient(KIND##_STEP, KIND##_FORMAT, spread, p, channel, out_channel,     \
+                                list);                                                           \
     }
+#define PYODL_PIXEL_NAME(KIND, NAME, REGISTERS, COVERED) KIND##_pixels_##NAME,
+#define PYODL_PIXEL_FUNCTIONS(KIND) PYODL_EACH_SPREAD(PYODL_PIXEL_FUNCTION, KIND)
+#define PYODL_PIXEL_NAMES(KIND) {PYODL_EACH_SPREAD(PYODL_PIXEL_NAME, KIND)}
+enum { SPREAD_ONE = 0, SPREAD_TWO = 1, SPREAD_TWO_TAPS = 2, SPREAD_THREE_TAPS = 3, SPREADS };
+
 PYODL_PIXEL_FUNCTIONS(FUSED)
 PYODL_PIXEL_FUNCTIONS(UNFUSED)
 PYODL_PIXEL_FUNCTIONS(BFUSED)
@@ -165,20 +208,23 @@ typedef int (*pyodl_pixel_function)(const pyodl_pixels *, int64_t, int64_t, pyod
 /* The gradients of all weights of one channel, whose storage has 16 bits, in the step's rounding mode;
  * returns what of them must not stand. */
 static inline int gradient_of_channel(const pyodl_pixels *p, int step, int64_t channel) {
-    static const pyodl_pixel_function functions[PYODL_STEPS][2] = {
+    static const pyodl_pixel_function functions[PYODL_STEPS][SPREADS] = {
 #if PYODL_LANES < 16
-        [STEP_EXACT_PRODUCT] = {EXACT_pixels_1, EXACT_pixels_2},
-        [STEP_FMA32] = {BFLOATS_pixels_1, BFLOATS_pixels_2},
+        [STEP_EXACT_PRODUCT] = PYODL_PIXEL_NAMES(EXACT),
+        [STEP_FMA32] = PYODL_PIXEL_NAMES(BFLOATS),
 #endif
-        [STEP_HALF_FMA] = {FUSED_pixels_1, FUSED_pixels_2},
-        [STEP_HALF_MULADD] = {UNFUSED_pixels_1, UNFUSED_pixels_2},
-        [STEP_BFLOAT_FMA] = {BFUSED_pixels_1, BFUSED_pixels_2}};
+        [STEP_HALF_FMA] = PYODL_PIXEL_NAMES(FUSED),
+        [STEP_HALF_MULADD] = PYODL_PIXEL_NAMES(UNFUSED),
+        [STEP_BFLOAT_FMA] = PYODL_PIXEL_NAMES(BFUSED)};
     const int64_t size = step_lanes(step);
     pyodl_pixel_list list;
     int found = PIXELS_ARE_FINE;
+    if (2 * p->out_channels <= size)
+        return functions[step][3 * p->out_channels <= size ? SPREAD_THREE_TAPS : SPREAD_TWO_TAPS](
+            p, channel, 0, &list);
     for (int64_t c = 0; c < p->out_channels;) {
         const int two = pixel_registers(step) == 2 && p->out_channels - c > size;
-        found |= functions[step][two](p, channel, c, &list);
+        found |= functions[step][two ? SPREAD_TWO : SPREAD_ONE](p, channel, c, &list);
         c += size * (1 + two);
     }
     return found;

@@ -153,6 +153,11 @@ PYODL_INLINE int step_pays_by_pixels(int step) {
     return PYODL_LANES < 16 || !step_is_quick(step) || step_is_native(step);
 }
 
+/* Whether a step can round a negative sum to -0; elsewhere the accumulator never is -0. */
+PYODL_INLINE int step_may_reach_negative_zero(int step) {
+    return step != STEP_EXACT_PRODUCT && step != STEP_HALF_MULADD;
+}
+
 /* Outputs in one register. */
 PYODL_INLINE int step_lanes(int step) {
     return step_is_native(step) ? 2 * PYODL_LANES : PYODL_LANES;
