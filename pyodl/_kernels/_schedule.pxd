@@ -25,7 +25,7 @@ cdef enum:
     MEETING = 40000  # with what is waited for, since operations take longer than estimated
     FETCHED_BYTE = 8  # of a contraction that is divided
     STREAMED_BYTE = 3  # of anything else, which is read from end to end
-    TEAM = 5000000  # of a program: what its threads fetch again at each run, and is in no estimate
+    TEAM = 4000000  # of a program, beside a fifth: what threads fetch at each run, and no estimate has
 
 
 # An operation as the threads of a team see it.
@@ -191,7 +191,7 @@ cdef inline bint schedule(Call *calls, int count, int threads) noexcept nogil:
             quickest[i + 1] = time
             start[i + 1] = EVERYONE
     i = count if possible else 0
-    if possible and alone - quickest[count] < TEAM:
+    if possible and alone - quickest[count] < TEAM + alone / 5:
         leave_alone(calls, count)
         i = count = 0
     while i > 0:
