@@ -23,19 +23,21 @@ cdef extern from "include/pixels.h" nogil:
         int64_t out_channels
         int64_t row
     int gradient_of_channel(const Pixels *, int, int64_t) noexcept
-    bint pays_by_pixels(const uint16_t *, int64_t, uint16_t) noexcept
+    bint pays_by_pixels(int, const uint16_t *, int64_t, uint16_t, int64_t) noexcept
     bint has_nonfinite(int, const void *, int64_t) noexcept
 
 
 cdef void survey(const Arguments *args, Team team) noexcept nogil:
     """Set a flag to whether a weight gradient must be contracted, rather than by pixels.
 
-    Arrays: x, dy, flag (int32 of `Doubt`). Sizes: elements of x, of dy. One thread looks.
+    Arrays: x, dy, flag (int32 of `Doubt`). Sizes: elements of x, of dy; step, output channels. One
+    thread looks.
     """
     cdef int format = storage_format(args.arithmetic)
     cdef uint16_t infinity = 0x7C00 if format == PYODL_FLOAT16 else 0x7F80
     cdef bint pays = (
-        pays_by_pixels(<const uint16_t *>args.arrays[0], args.sizes[0], infinity)
+        pays_by_pixels(<int>args.sizes[2], <const uint16_t *>args.arrays[0], args.sizes[0],
+                       infinity, args.sizes[3])
         and not has_nonfinite(format, args.arrays[1], args.sizes[1]))
     (<int32_t *>args.arrays[2])[0] = 0 if pays else NONFINITE
 

@@ -130,7 +130,8 @@ class BoundConvolution:
         quick = bind("contract_pixels", [x, place, gradient], [dw, flag], sizes, arithmetic=code)
         quick.name = "conv2d weight gradient by pixels"
         quick.macs, quick.effort = conv.taps * conv.pixels * conv.out_channels // 2, step.effort
-        survey = bind("survey", [x, dy], [flag], [x.size, dy.size], arithmetic=code)
+        looked_at = [x.size, dy.size, step, conv.out_channels]
+        survey = bind("survey", [x, dy], [flag], looked_at, arithmetic=code)
         return flag, (survey, quick)
 
     def bias_grad(self, dy: ndarray, db: ndarray) -> list[Operation]:

@@ -163,9 +163,12 @@ def bind_sums(
     It is a product with a row of ones, each of whose products is exact. ``pixels`` are where they
     begin.
     """
-    sums = _sums_plan(db.size, pixels, stager.step.lanes)
-    one = _one(stager.step)
-    return [bind_contraction("bias gradient", sums, one, terms, db, stager.arithmetic)]
+    step = stager.step
+    if step is Step.HALF_MULADD:  # whose products with one are exact, so that it may be fused
+        step = min((step, Step.HALF_FMA), key=lambda which: which.effort)
+    sums = _sums_plan(db.size, pixels, step.lanes)
+    one, arithmetic = _one(step), stager.arithmetic
+    return [bind_contraction("bias gradient", sums, one, terms, db, arithmetic, step=step)]
 
 
 def bind_pixel_sums(

@@ -230,16 +230,20 @@ static inline int gradient_of_channel(const pyodl_pixels *p, int step, int64_t c
     return found;
 }
 
-/* Whether a tensor's pixels are worth a list: none is negative, infinite or no number, and a quarter
- * of them is zero. */
-static inline int pays_by_pixels(const uint16_t *x, int64_t count, uint16_t infinity) {
+/* Whether the pixels of x are worth a list: all are finite, and a quarter is zero, or registers cover
+ * several taps. None may be negative where a sum can be -0, since the border has one sign only. */
+static inline int pays_by_pixels(int step, const uint16_t *x, int64_t count, uint16_t infinity,
+                                 int64_t out_channels) {
+    const int covers = 2 * out_channels <= step_lanes(step);
     int64_t zeros = 0;
-    uint16_t found = 0;
+    uint16_t nonfinite = 0, negative = 0;
     for (int64_t i = 0; i < count; i++) {
-        found |= x[i] >= infinity; /* a sign, too */
+        nonfinite |= (x[i] & 0x7FFFu) >= infinity;
+        negative |= x[i] >> 15;
         zeros += x[i] == 0;
     }
-    return !found && 4 * zeros >= count;
+    return !nonfinite && !(negative && step_may_reach_negative_zero(step)) &&
+           (covers || 4 * zeros >= count);
 }
 
 #endif
