@@ -25,7 +25,7 @@ cdef enum:
     MEETING = 40000  # with what is waited for, since operations take longer than estimated
     FETCHED_BYTE = 8  # of a contraction that is divided
     STREAMED_BYTE = 3  # of anything else, which is read from end to end
-    TEAM = 4000000  # of a program, beside a fifth: what threads fetch at each run, and no estimate has
+    TEAM = 4000000  # of a program, and a fifth of it: what threads fetch that no estimate has
 
 
 # An operation as the threads of a team see it.
