@@ -72,8 +72,14 @@ MAKERS = {
 
 
 def filled(shape, fmt, kind, seed):
-    """An array of one kind; "mixed" takes each element from a kind of its own."""
+    """An array of one kind; "mixed" takes each element from a kind of its own.
+
+    "vanishing", which is in no mixture, has the least numbers: their products with 1/3 vanish.
+    """
     rng = np.random.default_rng(seed)
+    if kind == "vanishing":
+        least = 2.0 ** (fmt.emin - fmt.precision + 1)
+        return array_of(rng.choice([least, -least, -2 * least, 3 * least], shape), fmt)
     if kind != "mixed":
         return np.ascontiguousarray(MAKERS[kind](rng, shape, fmt))
     drawn = np.stack([maker(rng, shape, fmt) for maker in MAKERS.values()])

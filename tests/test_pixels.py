@@ -7,7 +7,7 @@ import pytest
 from agreement import agree
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from reference import ARITHMETICS, array_of
+from reference import ARITHMETICS
 from strategies import KINDS, filled, kernels, seeds
 
 from pyodl.arithmetic import ARITHMETICS as OWN
@@ -51,15 +51,6 @@ def pixels(shape, fmt, kind, seed, density, spoiler):
         value = {"-0": -0.0, "negative": -1.0, "infinite": np.inf}[spoiler]
         x[tuple(rng.integers(0, shape))] = value
     return x
-
-
-def gradient(shape, fmt, kind, seed):
-    """A kind of `filled`, or the least there is: then every product with x below 1/2 vanishes."""
-    if kind != "vanishing":
-        return filled(shape, fmt, kind, seed)
-    rng = np.random.default_rng(seed)
-    least = 2.0 ** (fmt.emin - fmt.precision + 1)
-    return array_of(rng.choice([least, -least, -2 * least, 3 * least], shape), fmt)
 
 
 def bits_of(x):
@@ -113,7 +104,7 @@ def test_small_images(arithmetic, surveys):
         out = height + pad[0] + pad[1] - 2, width + pad[2] + pad[3] - 2
         assume(min(out) > 0)
         x = pixels((c_in, height, width), fmt, kinds[0], seed, density, spoiler)
-        dy = gradient((c_out, *out), fmt, kinds[1], seed + 2)
+        dy = filled((c_out, *out), fmt, kinds[1], seed + 2)
         check(arithmetic, x, dy, surveys, ran, padding=pad, kernel=kernel, cores=8,
               num_threads=threads)  # fmt: skip
 
@@ -141,7 +132,7 @@ def test_images_of_more_pixels_than_are_listed_at_a_time(arithmetic, surveys):
     def run(c_in, c_out, size, pad, kinds, seed, density, threads):
         x = pixels((c_in, *size), fmt, kinds[0], seed, density, None)
         out = size[0] + pad[0] + pad[1] - 2, size[1] + pad[2] + pad[3] - 2
-        dy = gradient((c_out, *out), fmt, kinds[1], seed + 2)
+        dy = filled((c_out, *out), fmt, kinds[1], seed + 2)
         check(arithmetic, x, dy, surveys, ran, padding=pad, num_threads=threads)
 
     run()
@@ -155,7 +146,7 @@ def test_the_last_pixel_counts(arithmetic, size, surveys):
     fmt = ARITHMETICS[arithmetic].storage
     x = np.zeros((1, 1, size), fmt.dtype)
     x[0, 0, [-1, 0, size // 2]] = [1, 2, 0.5]
-    dy = gradient((3, 1, size), fmt, "normal", size)
+    dy = filled((3, 1, size), fmt, "normal", size)
     check(arithmetic, x, dy, surveys, Counter(), padding=1)
 
 
@@ -166,7 +157,7 @@ def test_one_output_pixel_keeps_the_sign_of_a_zero_product(arithmetic, size, pad
     fmt = ARITHMETICS[arithmetic].storage
     x = np.zeros((2, *size), fmt.dtype)
     x[0, 0, 0] = 1
-    dy = gradient((4, 1, 1), fmt, "units", 1)
+    dy = filled((4, 1, 1), fmt, "units", 1)
     dy[2] = -1
     for kernel in ("naive", "naive_m"):
         check(arithmetic, x, dy, surveys, Counter(), padding=pad, kernel=kernel, cores=1)
@@ -178,7 +169,7 @@ def test_one_output_pixel_keeps_the_sign_of_a_zero_product(arithmetic, size, pad
 def test_zero_times_infinity_stays_a_nan(arithmetic, value, channel, place, surveys):
     fmt, ran = ARITHMETICS[arithmetic].storage, Counter()
     x = np.zeros((2, 5, 6), fmt.dtype)
-    dy = gradient((41, 5, 6), fmt, "units", 1)
+    dy = filled((41, 5, 6), fmt, "units", 1)
     dy[channel].reshape(-1)[place] = value
     check(arithmetic, x, dy, surveys, ran, padding=1)
     assert ran["refused"] == (arithmetic in BY_PIXELS)
@@ -228,10 +219,10 @@ def test_a_tap_over_the_edge_leaves_negative_zero(arithmetic, surveys):
 def test_a_list_that_is_full(arithmetic, surveys):
     """The zeros come after the pixels that fill it; it is made anew for every register."""
     fmt, ran = ARITHMETICS[arithmetic].storage, Counter()
-    x = gradient((1, 14, 100), fmt, "units", 1)
+    x = filled((1, 14, 100), fmt, "units", 1)
     x[x < 0] = 1
     x.reshape(-1)[1024:-20] = 0
-    dy = gradient((70, 14, 100), fmt, "units", 2)
+    dy = filled((70, 14, 100), fmt, "units", 2)
     check(arithmetic, x, dy, surveys, ran, padding=1)
     assert ran["pixels"] == (arithmetic in BY_PIXELS)
 
