@@ -12,7 +12,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 PACKAGE = Path("pyodl/_kernels")
-ONCE = ["_operation"]  # no loops over data in it: one build serves every host
+ONCE = ["_operation", "_program"]  # no loops over data: one build serves every host
 FLAGS = [
     "-std=gnu11",
     "-O3",

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pyodl import _kernels, datasets
 from pyodl import arithmetic as arithmetics
 from pyodl._bench_torch import TorchStep, load_torch, torch_threads
-from pyodl._kernels import Operation, Program
+from pyodl._kernels import TRIAL_RUNS, Operation, Program
 from pyodl.formats import round_to
 from pyodl.models import MODELS
 from pyodl.network import Network
@@ -170,7 +170,8 @@ def measure(model: str, arithmetic: str, *, threads: int = 1, steps: int = 40) -
         for program in kernels:
             program.run(threads)
 
-    seconds = in_turns([step, run_kernels, lambda: peak.run(threads)], steps)
+    turns = [step, run_kernels, lambda: peak.run(threads)]
+    seconds = in_turns(turns, steps, _warm_up(threads))
     macs = sum(sum(layer.values()) for layer in net.macs().values())
     return Timing(
         *(model, arithmetic, threads, steps, macs),
@@ -222,7 +223,8 @@ def compare(
         (peer.image(x), peer.target(int(label))) for x, label in zip(images, labels, strict=True)
     )
     with torch_threads(torch, threads):
-        seconds = in_turns([_step(net, model, threads), lambda: peer(*next(turns), _RATE)], steps)
+        pair = [_step(net, model, threads), lambda: peer(*next(turns), _RATE)]
+        seconds = in_turns(pair, steps, _warm_up(threads))
     return Comparison(
         *(model, arithmetic, threads, steps),
         peer="torch channels_last" if channels_last else "torch",
@@ -252,9 +254,11 @@ def profile(model: str, arithmetic: str, *, threads: int = 1, steps: int = 40) -
     """
     net = _network(model, arithmetic)
     step = _step(net, model, threads)
-    for _ in range(_WARM_UP):
-        step()
+    step()
     forward, backward, update = programs(net)
+    for _ in range(_warm_up(threads)):
+        forward.run(threads)
+        backward.run(threads)
     with _without_collection():
         runs = [[p.timed(threads) for p in (forward, backward, update)] for _ in range(steps)]
     times = [
@@ -290,6 +294,11 @@ def _backward_steps(names: Sequence[str]) -> list[str]:
             following = "input_grad" if ": " in name else "forward"  # the loss has no layer
         steps.append(following)
     return steps[::-1]
+
+
+def _warm_up(threads: int) -> int:
+    """Return how many steps come before those that count: on several threads, until they settle."""
+    return _WARM_UP if threads == 1 else TRIAL_RUNS + _WARM_UP
 
 
 def in_turns(runs: Sequence[Callable[[], object]], rounds: int, warm_up: int = _WARM_UP) -> Seconds:

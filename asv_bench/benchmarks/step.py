@@ -10,6 +10,8 @@ from pyodl.models import MODELS
 
 from .common import FP16, NETWORKS, tensor
 
+SETTLED = 120  # steps after which a network on several threads tries no more schedules out
+
 
 def network(model, arithmetic):
     """Return a network and an image for it."""
@@ -23,7 +25,8 @@ class TrainStep:
 
     def setup(self, model, arithmetic, threads):
         self.net, self.x = network(model, arithmetic)
-        pyodl.train_step(self.net, self.x, 3, lr=0.001, num_threads=threads)
+        for _ in range(1 if threads == 1 else SETTLED):
+            pyodl.train_step(self.net, self.x, 3, lr=0.001, num_threads=threads)
 
     def time_train_step(self, model, arithmetic, threads):
         pyodl.train_step(self.net, self.x, 3, lr=0.001, num_threads=threads)

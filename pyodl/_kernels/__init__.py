@@ -6,8 +6,8 @@ Cython module hands it out in a capsule; Python binds it once to arrays, sizes a
 
     primitives, network          bind(name, inputs, outputs, ...)      Python objects
     ------------------------------------------------------------------------------------
-    _operation.pyx               Operation.run, Program.run            releases the GIL
-    _schedule.pxd                who does what of a program            one parallel region
+    _operation.pyx, _program.pyx Operation.run, Program.run            releases the GIL
+    _trial.pxd, _schedule.pxd    who does what of a program            one parallel region
     _layout _contraction ...     this thread's share of tiles          pointers and sizes
     include/*.h                  one element or one register tile      floats and bits
 
@@ -16,8 +16,8 @@ single steps, ``steps.h`` the same steps on the vector registers of ``lanes.h``.
 
 The kernel modules are built from the same sources for several x86-64 levels. The best one that the
 processor runs is chosen once, here; ``PYODL_ISA`` overrides it (``baseline``, ``x86_64_v3``,
-``x86_64_v4``, ``avx512_fp16``). All of them write the same bits. ``_operation`` has no loops over
-data and is built once.
+``x86_64_v4``, ``avx512_fp16``). All of them write the same bits. ``_operation`` and ``_program``
+have no loops over data and are built once.
 """
 
 import importlib
@@ -32,13 +32,12 @@ from numpy import ndarray
 try:
     from pyodl._kernels._operation import (
         Operation,
-        Program,
-        Step,
         has_openmp,
         processors,
         set_parallel_work,
         x86_level,
     )
+    from pyodl._kernels._program import TRIAL_RUNS, Program, Step
 except ModuleNotFoundError as error:
     raise ImportError(
         f"{Path(__file__).parent} has no kernels built for this Python: to use an installed pyodl "
@@ -54,6 +53,7 @@ __all__ = [
     "OPERANDS",
     "PEAK_MACS",
     "SHAPES",
+    "TRIAL_RUNS",
     "Operation",
     "Program",
     "Step",
@@ -74,7 +74,7 @@ def _modules(isa: str) -> list[str]:
     if isa != "baseline":
         folder, package = folder / isa, f"{__name__}.{isa}"
     names = sorted(found.name for found in pkgutil.iter_modules([str(folder)]) if not found.ispkg)
-    return [f"{package}.{name}" for name in names if name != "_operation"]
+    return [f"{package}.{name}" for name in names if name not in ("_operation", "_program")]
 
 
 def available_isas() -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint16_t, uint32_t
 
 from pyodl._kernels._capsule cimport kernel_capsule
-from pyodl._kernels._team cimport share_out
+from pyodl._kernels._team cimport reach_elements, share_out
 from pyodl._kernels._transcendental cimport exp_float
 from pyodl._kernels._types cimport (
     Arguments, PYODL_BFLOAT16, PYODL_FLOAT32, PYODL_FP32, Team, add, load, mul, quotient, rounded,
@@ -128,10 +128,10 @@ cdef void sigmoid_backward(const Arguments *args, Team team) noexcept nogil:
 
 
 KERNELS = {
-    "relu_forward": kernel_capsule(relu),
-    "relu_backward": kernel_capsule(relu),
-    "leaky_relu_forward": kernel_capsule(leaky_relu),
-    "leaky_relu_backward": kernel_capsule(leaky_relu),
-    "sigmoid_forward": kernel_capsule(sigmoid_forward),
-    "sigmoid_backward": kernel_capsule(sigmoid_backward),
+    "relu_forward": kernel_capsule(relu, reach_elements),
+    "relu_backward": kernel_capsule(relu, reach_elements),
+    "leaky_relu_forward": kernel_capsule(leaky_relu, reach_elements),
+    "leaky_relu_backward": kernel_capsule(leaky_relu, reach_elements),
+    "sigmoid_forward": kernel_capsule(sigmoid_forward, reach_elements),
+    "sigmoid_backward": kernel_capsule(sigmoid_backward, reach_elements),
 }

@@ -9,6 +9,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.string cimport memcpy, memset
 
 from pyodl._kernels._capsule cimport kernel_capsule
+from pyodl._kernels._shares cimport contract_reach, divides_by_rows, next_tiles
 from pyodl._kernels._strips cimport (
     SHARES, Extent, beside, extent_of, next_block, take_strip, width,
 )
@@ -372,6 +373,20 @@ cdef void contract_tiles(const Arguments *args, int64_t start, int64_t stop) noe
     contract_part(args, start, stop, False)
 
 
+cdef void contract_own_tiles(const Arguments *args, Team team) noexcept nogil:
+    """Run the tiles of a thread's share."""
+    cdef bint by_rows
+    cdef int64_t stop, t
+    if team.threads == 1:
+        contract_tiles(args, 0, args.sizes[1])
+        return
+    by_rows = divides_by_rows(<const Tile *>args.arrays[8], args.sizes[1], team.threads)
+    t = next_tiles(args, team, by_rows, 0, &stop)
+    while t < stop:
+        contract_tiles(args, t, stop)
+        t = next_tiles(args, team, by_rows, stop, &stop)
+
+
 cdef void contract_shares(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
     contract_part(args, start, stop, True)
 
@@ -418,7 +433,7 @@ cdef void contract(const Arguments *args, Team team) noexcept nogil:
         if pays_to_list(args):
             share_out(args, SHARES, team, contract_shares)
         else:
-            share_out(args, args.sizes[1], team, contract_tiles)
+            contract_own_tiles(args, team)
 
 
 # By step: outputs in one register, the format of operands; where zeros are left out.
@@ -430,4 +445,4 @@ SHAPES = tuple(
 )
 BY_PIXELS = tuple(bool(step_pays_by_pixels(step)) for step in range(PYODL_STEPS))
 LISTS_TERMS = tuple(bool(step_lists_terms(step)) for step in range(PYODL_STEPS))
-KERNELS = {"contract": kernel_capsule(contract)}
+KERNELS = {"contract": kernel_capsule(contract, contract_reach)}

@@ -3,8 +3,10 @@
 from libc.stdint cimport int64_t
 
 from pyodl._kernels._capsule cimport kernel_capsule
-from pyodl._kernels._team cimport share_out
-from pyodl._kernels._types cimport PYODL_FLOAT32, Arguments, Team, storage_format
+from pyodl._kernels._team cimport (
+    reach_elements, reach_everything, reach_items, share_out, stored_size,
+)
+from pyodl._kernels._types cimport Arguments, Reach, Team, storage_format
 
 
 cdef extern from "include/elementwise.h" nogil:
@@ -27,7 +29,7 @@ cdef void add_tensors(const Arguments *args, Team team) noexcept nogil:
 cdef void add_bias_part(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
     cdef int64_t row, columns = args.sizes[1]
     cdef int format = storage_format(args.arithmetic)
-    cdef int64_t element = 4 if format == PYODL_FLOAT32 else 2
+    cdef int64_t element = stored_size(args)
     cdef char *y
     if not args.sizes[2]:
         add_row_bias(format, args.arrays[0], args.arrays[1], columns, start, stop)
@@ -43,6 +45,13 @@ cdef void add_bias(const Arguments *args, Team team) noexcept nogil:
     Split over rows. The bias has one value a row, or, along columns, one a column.
     """
     share_out(args, args.sizes[0], team, add_bias_part)
+
+
+cdef Reach add_bias_reach(const Arguments *args, Team team, int array) noexcept nogil:
+    cdef bint one_each = array == 0 and not args.sizes[2]
+    if array == 0 and args.sizes[2]:
+        return reach_everything(args, team, array)
+    return reach_items(team, args.sizes[0], (1 if one_each else args.sizes[1]) * stored_size(args))
 
 
 cdef void sgd_part(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
@@ -62,7 +71,7 @@ cdef void sgd(const Arguments *args, Team team) noexcept nogil:
 
 
 KERNELS = {
-    "add": kernel_capsule(add_tensors),
-    "add_bias": kernel_capsule(add_bias),
-    "sgd": kernel_capsule(sgd),
+    "add": kernel_capsule(add_tensors, reach_elements),
+    "add_bias": kernel_capsule(add_bias, add_bias_reach),
+    "sgd": kernel_capsule(sgd, reach_elements),
 }

@@ -4,13 +4,15 @@ im2row, im2col, padding, transposes and layout changes are one strided copy each
 contraction reads. Offsets and strides count elements and may be negative (a flip).
 """
 
-from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t
+from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset
 
 from pyodl._kernels._capsule cimport kernel_capsule, lone_capsule
-from pyodl._kernels._team cimport share_out
+from pyodl._kernels._team cimport (
+    reach_everything, reach_items, share_out, share_start, stored_size,
+)
 from pyodl._kernels._tile cimport NEGATIVE_ZERO, may_reach_negative_zero, raise_flag
-from pyodl._kernels._types cimport PYODL_FLOAT32, Arguments, Team, storage_format
+from pyodl._kernels._types cimport Arguments, Reach, Team, storage_format
 
 
 cdef extern from "include/stage.h" nogil:
@@ -193,11 +195,58 @@ cdef inline int64_t rows_of(const Walk *w) noexcept nogil:
     return w.size[0] * w.size[1] * w.size[2] * w.size[3]
 
 
+cdef inline bint nested(const int64_t *size, const int64_t *stride) noexcept nogil:
+    """Whether the rows of a view follow one another in memory."""
+    cdef int64_t d, inner = 0
+    for d in range(DIMENSIONS - 1, -1, -1):
+        if size[d] > 1:
+            if stride[d] < 0 or (d < DIMENSIONS - 1 and stride[d] < inner):
+                return False
+            inner += (size[d] - 1) * stride[d]
+    return True
+
+
+cdef inline Reach reach_rows(
+    const Arguments *args, Team team, int array, int64_t element
+) noexcept nogil:
+    """What the source (array 0) or the target is reached of by a share of the rows."""
+    cdef Walk w = walk_of(args)
+    cdef const int64_t *stride = w.source if array == 0 else w.target
+    cdef int64_t first = share_start(team.thread, team.threads, rows_of(&w))
+    cdef int64_t last = share_start(team.thread + 1, team.threads, rows_of(&w)) - 1
+    cdef Place start, stop
+    cdef Reach reach
+    if not nested(w.size, stride):
+        return reach_everything(args, team, array)
+    start, stop = place_of(args, &w, first), place_of(args, &w, last)
+    reach.start = element * (start.source if array == 0 else start.target)
+    reach.stop = element * ((stop.source if array == 0 else stop.target) + 1
+                            + (w.size[4] - 1) * stride[4])
+    if last < first:
+        reach.stop = reach.start
+    return reach
+
+
+cdef Reach copy_reach(const Arguments *args, Team team, int array) noexcept nogil:
+    return reach_rows(args, team, array, args.sizes[17])
+
+
 cdef void copy(const Arguments *args, Team team) noexcept nogil:
     """Copy bits. Arrays: source, target. Sizes: 5 sizes, 5 source strides, 5 target strides,
     source offset, target offset, bytes of an element. Split over rows."""
     cdef Walk w = walk_of(args)
     share_out(args, rows_of(&w), team, copy_rows)
+
+
+cdef inline bint is_transposed(const Arguments *args, const Walk *w) noexcept nogil:
+    """Whether runs of neighbours become columns of neighbours."""
+    cdef bint one_run = w.source[3] == 1 and (w.size[2] == 1 or w.source[2] == w.size[3])
+    return one_run and w.target[4] == 1 and w.source[4] != 1 and args.sizes[19] == 0
+
+
+cdef inline bint is_one_run(const Arguments *args, const Walk *w) noexcept nogil:
+    """Whether neighbours stay neighbours, all of them."""
+    return rows_of(w) == 1 and w.source[4] == w.target[4] == 1 and args.sizes[19] == 0
 
 
 cdef void stage(const Arguments *args, Team team) noexcept nogil:
@@ -210,13 +259,33 @@ cdef void stage(const Arguments *args, Team team) noexcept nogil:
     cdef Walk w = walk_of(args)
     if args.arrays[2] != NULL and (<const int32_t *>args.arrays[2])[0] == 0:
         return
-    cdef bint one_run = w.source[3] == 1 and (w.size[2] == 1 or w.source[2] == w.size[3])
-    if one_run and w.target[4] == 1 and w.source[4] != 1 and args.sizes[19] == 0:
+    if is_transposed(args, &w):
         share_out(args, w.size[2] * w.size[3], team, transpose_rows)
-    elif rows_of(&w) == 1 and w.source[4] == w.target[4] == 1 and args.sizes[19] == 0:
+    elif is_one_run(args, &w):
         share_out(args, w.size[4], team, stage_run)
     else:
         share_out(args, rows_of(&w), team, stage_rows)
+
+
+cdef Reach stage_reach(const Arguments *args, Team team, int array) noexcept nogil:
+    cdef Walk w = walk_of(args)
+    cdef int64_t element = stored_size(args) if array == 0 else args.sizes[17]
+    cdef Reach reach
+    if array > 1 or is_transposed(args, &w):
+        return reach_everything(args, team, array)
+    if is_one_run(args, &w):
+        reach = reach_items(team, w.size[4], element)
+        reach.start += args.sizes[15 + array] * element
+        reach.stop += args.sizes[15 + array] * element
+        return reach
+    reach = reach_rows(args, team, array, element)
+    if args.sizes[19] == 0 or reach.stop == INT64_MAX:
+        return reach
+    if args.sizes[18] < 0:
+        return reach_everything(args, team, array)
+    # Of rows that are dealt out, elements with odd numbers are read, too, and go elsewhere.
+    reach.stop += (args.sizes[19] - 2 * w.size[4] + 1 if array == 0 else args.sizes[18]) * element
+    return reach
 
 
 cdef inline const void *row_of(const void *phase, int64_t row, int64_t bytes) noexcept nogil:
@@ -227,7 +296,7 @@ cdef inline const void *row_of(const void *phase, int64_t row, int64_t bytes) no
 
 cdef void interleave_rows(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
     cdef int format = storage_format(args.arithmetic)
-    cdef int64_t element = 4 if format == PYODL_FLOAT32 else 2
+    cdef int64_t element = stored_size(args)
     cdef int64_t rows = args.sizes[1], width = args.sizes[2], place = args.sizes[3]
     cdef int64_t plane = args.sizes[4], stride = args.sizes[5], row
     cdef bint negative_zero = False
@@ -252,6 +321,20 @@ cdef void interleave(const Arguments *args, Team team) noexcept nogil:
     share_out(args, args.sizes[0] * args.sizes[1], team, interleave_rows)
 
 
+cdef Reach interleave_reach(const Arguments *args, Team team, int array) noexcept nogil:
+    """Rows of even and odd columns; whole channels of what comes of them."""
+    cdef int64_t rows = args.sizes[1], width = args.sizes[2], size = args.sizes[0] * rows
+    cdef Reach reach
+    if array < 2:
+        return reach_items(team, size, (width + 1 - array) // 2 * stored_size(args))
+    if array > 2:
+        return reach_everything(args, team, array)
+    reach = reach_items(team, size, 1)
+    reach.start = reach.start // rows * args.sizes[4] * stored_size(args)
+    reach.stop = (reach.stop + rows - 1) // rows * args.sizes[4] * stored_size(args)
+    return reach
+
+
 cdef void clear_bytes(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
     memset(<char *>args.arrays[0] + start, 0, stop - start)
 
@@ -271,9 +354,9 @@ cdef void find_nonfinite(const Arguments *args, Team team) noexcept nogil:
 
 
 KERNELS = {
-    "copy": kernel_capsule(copy),
-    "stage": kernel_capsule(stage),
-    "interleave": kernel_capsule(interleave),
+    "copy": kernel_capsule(copy, copy_reach),
+    "stage": kernel_capsule(stage, stage_reach),
+    "interleave": kernel_capsule(interleave, interleave_reach),
     "clear": kernel_capsule(clear),
     "find_nonfinite": lone_capsule(find_nonfinite),
 }

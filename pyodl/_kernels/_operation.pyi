@@ -1,4 +1,4 @@
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from numpy import ndarray
 
@@ -11,7 +11,8 @@ class Operation:
     name: str
     macs: int
     effort: float
-    guarded: bool
+    arrays: tuple[ndarray | None, ...]
+    inputs: int
     def __init__(
         self,
         name: str,
@@ -24,30 +25,6 @@ class Operation:
         cores: int = 1,
     ) -> None: ...
     def run(self, num_threads: int = 1) -> None: ...
+    def run_part(self, thread: int, threads: int) -> None: ...
+    def reach(self, thread: int, threads: int) -> list[tuple[int, int]] | None: ...
     def set_scalars(self, *scalars: float) -> None: ...
-
-class Program:
-    operations: tuple[Operation, ...]
-    def __init__(self, operations: Iterable[Operation]) -> None: ...
-    def __len__(self) -> int: ...
-    def run(self, num_threads: int = 1) -> None: ...
-    def timed(self, num_threads: int = 1) -> list[tuple[str, float]]: ...
-
-class Step:
-    def __init__(
-        self, program: Program, image: ndarray, target: ndarray, loss: ndarray, arithmetic: int
-    ) -> None: ...
-    def settle(
-        self, threads: int, loss: object, lr: object, weight_decay: object, num_threads: object
-    ) -> None: ...
-    def forget(self) -> None: ...
-    def take(
-        self,
-        image: object,
-        target: object,
-        loss: object,
-        lr: object,
-        weight_decay: object,
-        num_threads: object,
-    ) -> float | None: ...
-    def run(self) -> float: ...

@@ -3,11 +3,11 @@
 from libc.stdint cimport int32_t, int64_t, uint16_t
 
 from pyodl._kernels._capsule cimport kernel_capsule, lone_capsule
-from pyodl._kernels._team cimport share_out
+from pyodl._kernels._team cimport reach_everything, reach_items, share_out, stored_size
 from pyodl._kernels._tile cimport (
     NEGATIVE_ZERO, NONFINITE, flag_at, raise_flag, rounding_begin, rounding_restore,
 )
-from pyodl._kernels._types cimport PYODL_FLOAT16, Arguments, Team, storage_format
+from pyodl._kernels._types cimport PYODL_FLOAT16, Arguments, Reach, Team, storage_format
 
 
 cdef extern from "include/pixels.h" nogil:
@@ -80,7 +80,14 @@ cdef void contract_pixels(const Arguments *args, Team team) noexcept nogil:
         share_out(args, args.sizes[1], team, gradient_part)
 
 
+cdef Reach contract_pixels_reach(const Arguments *args, Team team, int array) noexcept nogil:
+    """Channels of x; everything else, since a share's weights lie among others."""
+    if array != 0:
+        return reach_everything(args, team, array)
+    return reach_items(team, args.sizes[1], args.sizes[2] * stored_size(args))
+
+
 KERNELS = {
     "survey": lone_capsule(survey),
-    "contract_pixels": kernel_capsule(contract_pixels),
+    "contract_pixels": kernel_capsule(contract_pixels, contract_pixels_reach),
 }

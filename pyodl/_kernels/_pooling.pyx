@@ -9,9 +9,10 @@ from libc.stdint cimport int64_t, uint16_t, uint32_t
 from libc.string cimport memset
 
 from pyodl._kernels._capsule cimport kernel_capsule
-from pyodl._kernels._team cimport share_out
+from pyodl._kernels._team cimport reach_items, share_out, stored_size
 from pyodl._kernels._types cimport (
-    Arguments, PYODL_FLOAT32, Team, fma_step, load, quotient, rounded, storage_format, store,
+    Arguments, PYODL_FLOAT32, Reach, Team, fma_step, load, quotient, rounded, storage_format,
+    store,
 )
 
 
@@ -212,9 +213,32 @@ cdef void max_pool_backward(const Arguments *args, Team team) noexcept nogil:
     share_out(args, args.sizes[0], team, max_pool_backward_part)
 
 
+cdef Reach forward_reach(const Arguments *args, Team team, int array) noexcept nogil:
+    """Channels of x (array 0), or of y."""
+    cdef const int64_t *size = &args.sizes[3 if array else 1]
+    return reach_items(team, args.sizes[0], size[0] * size[1] * stored_size(args))
+
+
+cdef inline Reach backward_reach(
+    const Arguments *args, Team team, int array, int gradient, int workspace
+) noexcept nogil:
+    """Channels of the output gradient, of floats in the workspace, or of the input's shape."""
+    cdef const int64_t *size = &args.sizes[3 if array == gradient else 1]
+    cdef int64_t bytes = 4 if array == workspace else stored_size(args)
+    return reach_items(team, args.sizes[0], size[0] * size[1] * bytes)
+
+
+cdef Reach avg_backward_reach(const Arguments *args, Team team, int array) noexcept nogil:
+    return backward_reach(args, team, array, 0, 1)
+
+
+cdef Reach max_backward_reach(const Arguments *args, Team team, int array) noexcept nogil:
+    return backward_reach(args, team, array, 1, 2)
+
+
 KERNELS = {
-    "avg_pool_forward": kernel_capsule(avg_pool_forward),
-    "avg_pool_backward": kernel_capsule(avg_pool_backward),
-    "max_pool_forward": kernel_capsule(max_pool_forward),
-    "max_pool_backward": kernel_capsule(max_pool_backward),
+    "avg_pool_forward": kernel_capsule(avg_pool_forward, forward_reach),
+    "avg_pool_backward": kernel_capsule(avg_pool_backward, avg_backward_reach),
+    "max_pool_forward": kernel_capsule(max_pool_forward, forward_reach),
+    "max_pool_backward": kernel_capsule(max_pool_backward, max_backward_reach),
 }

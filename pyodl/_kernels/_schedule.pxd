@@ -1,213 +1,400 @@
-"""Which thread of a team does which operation of a program, and where the team meets.
+"""Which thread of a team does which operations of a program, or parts of them, and when.
 
-Two threads that divide an operation fetch half of its operands from one another's caches, which may
-take as long as the arithmetic. So operations that do not depend on one another, such as a layer's
-two gradients, are dealt out whole where that is quicker, and divided elsewhere.
+Threads go their own ways through a program, each through its own list of tasks, and wait for one
+another only where one reads or writes what another one writes. What they fetch from one another's
+caches may take as long as what they compute, so an operation is divided only where its parts have
+what they read, or where the other threads would have nothing to do.
 
-Between two meetings there is one divided operation, or a phase: operations in groups, each of them
-on one thread, none of which disturbs another. Of all ways to cut the program so, the quickest is
-taken: a shortest path, by an estimate of what each operation takes. Estimates are of shapes alone,
-so that a program runs alike each time; no bit depends on them.
+The lists are made one task at a time, as if the program ran: whatever can begin first is next, and
+of several operations the one from which the longest way leads to the program's end.
 """
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from pyodl._kernels._types cimport Arguments, Kernel
+from pyodl._kernels._spans cimport (
+    MOST_ARRAYS, MOST_THREADS, Call, Span, Task, disturbs, handed_on, measure, note_fetches,
+    size_of,
+)
+from pyodl._kernels._types cimport Arguments, Kernel, Team
 
 
-cdef enum:
-    EVERYONE = -1
-    WINDOW = 32  # operations of a phase, at most
-
-    # In multiply-adds of a thread, which does about a hundred in a nanosecond:
-    MEETING = 40000  # with what is waited for, since operations take longer than estimated
-    FETCHED_BYTE = 8  # of a contraction that is divided
-    STREAMED_BYTE = 3  # of anything else, which is read from end to end
-    TEAM = 4000000  # of a program, and a fifth of it: what threads fetch that no estimate has
+cdef enum:  # nanoseconds
+    WAKING = 1000  # until the other threads begin
+    BEGINNING = 60  # of a task
 
 
-# An operation as the threads of a team see it.
-cdef struct Call:
+# What a schedule is made by, which depends on the processor, and on what no estimate has.
+cdef struct Policy:
+    double handing_on  # nanoseconds until a thread notices that another one is done
+    double fetched_line  # of 64 bytes, from another processor's cache
+    double eagerness  # to divide an operation though there is something else to do
+
+
+# A task as its thread finds it.
+cdef struct Turn:
     Kernel kernel
     const Arguments *arguments
-    double work  # in multiply-adds
-    double bytes  # that are read or written
-    double fetched  # what threads that divide it lose by fetching them
-    bint divisible
-    uint32_t disturbed  # bit d: it and the operation d before it must not run at once
-    int owner  # the thread that does it, or EVERYONE
-    bint meets  # whether the team meets before it
+    Team part
+    int first_wait
+    int waits
+    int first_fetch
+    int fetches
+    int place  # to be made known; 0 where nobody waits for it
 
 
-# Operations since a meeting, each in a group with those that it depends on, or they on it.
-cdef struct Phase:
-    int count
-    int group[WINDOW]  # of each operation; named by one of them
-    double work[WINDOW]  # of each group
-    int owner[WINDOW]  # of each group
+cdef struct Wait:
+    int thread
+    int place  # in its list
 
 
-cdef inline void join(Phase *phase, const Call *call) noexcept nogil:
-    """Add an operation, and unite the groups that it depends on."""
-    cdef int i, d, other, new = phase.count
-    phase.group[new] = new
-    phase.work[new] = call.work
-    for d in range(1, new + 1):
-        other = phase.group[new - d]
-        if call.disturbed >> d & 1 and other != new:
-            for i in range(new):
-                if phase.group[i] == other:
-                    phase.group[i] = new
-            phase.work[new] += phase.work[other]
-            phase.work[other] = 0
-    phase.count += 1
+# Who does what, thread by thread.
+cdef struct Schedule:
+    int threads
+    Turn *turns
+    int *first  # turn of each thread, and where the last one's end
+    int *turn_of  # call and thread; -1 for none
+    Wait *waits
+    Span *fetches
 
 
-cdef inline int longest(const Phase *phase, const bint *dealt) noexcept nogil:
-    """Return the longest group that has not been dealt out, or -1."""
-    cdef int i, found = -1
-    for i in range(phase.count):
-        if not dealt[i] and (found < 0 or phase.work[i] > phase.work[found]):
-            found = i
+# An operation that all it needs has been dealt out for.
+cdef struct Candidate:
+    int call
+    double ready[16]  # when it may begin, by thread that does all of it
+    double fetching[16]  # how long that thread then fetches
+    double ready_part[16]  # the same of a part each
+    double fetching_part[16]
+
+
+# All tasks in the order in which they are dealt out, and what that goes by.
+cdef struct Deal:
+    const Call *calls
+    Policy policy
+    int count  # of calls
+    int threads
+    Task *tasks
+    int dealt
+    int *first  # task of each call; its others follow
+    int *parts  # of each call
+    char *seen  # of each call: whether it is, or was, a candidate
+    char *depends  # calls by calls: whether the first needs the second
+    char *follows  # the same, whether directly or not
+    double *way  # from each call to the end, the longest there is
+    Candidate *candidates
+    int waiting
+    double free[16]  # when each thread is
+    int places[16]  # in the threads' lists
+
+
+cdef inline void look_ahead(
+    const Deal *deal, Task *task, double *ready, double *fetching
+) noexcept nogil:
+    """Set when a task may begin where it is, and how long it fetches."""
+    cdef const Call *call = &deal.calls[task.call]
+    cdef const Task *before
+    cdef int i, k
+    cdef int64_t bytes
+    measure(call, task)
+    ready[0] = fetching[0] = 0
+    for i in range(task.call):
+        if deal.depends[task.call * deal.count + i]:
+            for k in range(deal.parts[i]):
+                before = &deal.tasks[deal.first[i] + k]
+                if before.thread == task.thread:
+                    ready[0] = max(ready[0], before.end)
+                elif disturbs(&deal.calls[i], before, call, task):
+                    ready[0] = max(ready[0], before.end + deal.policy.handing_on)
+                    bytes = handed_on(&deal.calls[i], before, call, task)
+                    fetching[0] += <double>bytes / 64 * deal.policy.fetched_line
+
+
+cdef inline void prepare(const Deal *deal, int call, Candidate *candidate) noexcept nogil:
+    """Look at all ways to deal an operation out."""
+    cdef Task task
+    cdef int t
+    candidate.call = task.call = call
+    for t in range(deal.threads):
+        task.thread = t
+        task.part.thread, task.part.threads = 0, 1
+        look_ahead(deal, &task, &candidate.ready[t], &candidate.fetching[t])
+        if deal.calls[call].reach != NULL:
+            task.part.thread, task.part.threads = t, deal.threads
+            look_ahead(deal, &task, &candidate.ready_part[t], &candidate.fetching_part[t])
+
+
+cdef inline double begin_of(const Deal *deal, const Candidate *one, int t) noexcept nogil:
+    return max(deal.free[t], one.ready[t])
+
+
+cdef inline double end_of(const Deal *deal, const Candidate *one, int t) noexcept nogil:
+    """Return when a thread is done with all of an operation."""
+    return begin_of(deal, one, t) + one.fetching[t] + BEGINNING + deal.calls[one.call].time
+
+
+cdef inline double end_of_part(const Deal *deal, const Candidate *one, int t) noexcept nogil:
+    return (max(deal.free[t], one.ready_part[t]) + one.fetching_part[t] + BEGINNING
+            + deal.calls[one.call].time / deal.threads)
+
+
+cdef inline int best_thread(const Deal *deal, const Candidate *one) noexcept nogil:
+    cdef int t, best = 0
+    for t in range(1, deal.threads):
+        if end_of(deal, one, t) < end_of(deal, one, best):
+            best = t
+    return best
+
+
+cdef inline double soonest(const Deal *deal, const Candidate *one) noexcept nogil:
+    cdef int t
+    cdef double found = begin_of(deal, one, 0)
+    for t in range(1, deal.threads):
+        found = min(found, begin_of(deal, one, t))
     return found
 
 
-cdef inline double deal(Phase *phase, int threads) noexcept nogil:
-    """Deal the groups out, the longest first, to whoever has least; return how long all take."""
-    cdef double load[WINDOW]
-    cdef bint dealt[WINDOW]
-    cdef double time = 0
-    cdef int i, thread, least = 0, group
-    for thread in range(threads):
-        load[thread] = 0
-    for i in range(phase.count):
-        dealt[i] = phase.group[i] != i
-    group = longest(phase, dealt)
-    while group >= 0:
-        dealt[group] = True
-        phase.owner[group] = least
-        load[least] += phase.work[group]
-        time = max(time, load[least])
-        for thread in range(threads):
-            if load[thread] < load[least]:
-                least = thread
-        group = longest(phase, dealt)
-    return time
+cdef inline int choose(const Deal *deal) noexcept nogil:
+    """Return the candidate that is next."""
+    cdef int i, best = -1
+    cdef double first = soonest(deal, &deal.candidates[0])
+    for i in range(1, deal.waiting):
+        first = min(first, soonest(deal, &deal.candidates[i]))
+    for i in range(deal.waiting):
+        if soonest(deal, &deal.candidates[i]) <= first + BEGINNING and (
+            best < 0
+            or deal.way[deal.candidates[i].call] > deal.way[deal.candidates[best].call]
+        ):
+            best = i
+    return best
 
 
-cdef inline double divided(const Call *call, int threads) noexcept nogil:
-    """Return how long a team takes that divides an operation."""
-    return call.work / threads + (call.fetched if threads > 1 else 0)
+cdef inline double time_of_others(const Deal *deal, int call) noexcept nogil:
+    """Return how long everything takes that is left and needs not wait for an operation."""
+    cdef double found = 0
+    cdef int i
+    for i in range(deal.count):
+        if i != call and deal.parts[i] == 0 and not deal.follows[i * deal.count + call]:
+            found += deal.calls[i].time
+    return found
 
 
-cdef inline void rename(Phase *phase, const Call *calls, int start, int threads) noexcept nogil:
-    """Give each thread's groups to the one that already has most of what they read or write."""
-    cdef double had[WINDOW][WINDOW]  # bytes by thread that deal() named, by thread that has them
-    cdef int name[WINDOW]
-    cdef bint taken[WINDOW]
-    cdef int _, i, d, old, new, best_old, best_new
-    memset(had, 0, sizeof(had))
-    for old in range(threads):
-        name[old] = EVERYONE
-        taken[old] = False
-    for i in range(start, start + phase.count):
-        for d in range(i - start + 1, min(i + 1, WINDOW)):
-            if calls[i].disturbed >> d & 1 and calls[i - d].owner != EVERYONE:
-                had[phase.owner[phase.group[i - start]]][calls[i - d].owner] += min(
-                    calls[i].bytes, calls[i - d].bytes)
-    for _ in range(threads):
-        best_old = best_new = EVERYONE
-        for old in range(threads):
-            for new in range(threads):
-                if name[old] == EVERYONE and not taken[new] and (
-                    best_old == EVERYONE or had[old][new] > had[best_old][best_new]
+cdef inline bint to_be_divided(const Deal *deal, const Candidate *one) noexcept nogil:
+    """Whether parts have what they read, or the other threads nothing else to do."""
+    cdef int t, best = best_thread(deal, one)
+    cdef double end = 0, fetching = 0
+    if deal.calls[one.call].reach == NULL or deal.calls[one.call].time < 2 * BEGINNING:
+        return False
+    for t in range(deal.threads):
+        end = max(end, end_of_part(deal, one, t))
+        fetching = max(fetching, one.fetching_part[t])
+    if end >= end_of(deal, one, best):
+        return False
+    return fetching < one.fetching[best] or (
+        time_of_others(deal, one.call)
+        < deal.policy.eagerness * (deal.threads - 1) * deal.calls[one.call].time)
+
+
+cdef inline void put(Deal *deal, int call, int thread, Team part, double end) noexcept nogil:
+    """Add a task to a thread's list."""
+    cdef Task *task = &deal.tasks[deal.dealt]
+    cdef Task *before
+    cdef int i, k
+    if deal.parts[call] == 0:
+        deal.first[call] = deal.dealt
+    deal.dealt += 1
+    deal.parts[call] += 1
+    deal.places[thread] += 1
+    deal.free[thread] = end
+    task.call, task.thread, task.part, task.end = call, thread, part, end
+    task.place = deal.places[thread]
+    measure(&deal.calls[call], task)
+    for i in range(call):
+        if deal.depends[call * deal.count + i]:
+            for k in range(deal.parts[i]):
+                before = &deal.tasks[deal.first[i] + k]
+                if before.thread == thread or not disturbs(
+                    &deal.calls[i], before, &deal.calls[call], task
                 ):
-                    best_old, best_new = old, new
-        name[best_old] = best_new
-        taken[best_new] = True
-    for i in range(phase.count):
-        if phase.group[i] == i:
-            phase.owner[i] = name[phase.owner[i]]
+                    continue
+                task.after[before.thread] = max(task.after[before.thread], before.place)
+                note_fetches(&deal.calls[i], before, &deal.calls[call], task)
 
 
-cdef inline void assign(Call *calls, int start, int stop, int threads) noexcept nogil:
-    """Set who does the operations of a phase."""
-    cdef Phase phase
+cdef inline void put_next(Deal *deal, int chosen) noexcept nogil:
+    """Deal a candidate out, to one thread or to all."""
+    cdef Candidate one = deal.candidates[chosen]
+    cdef double ends[16]
+    cdef Team part
+    cdef int t
+    deal.waiting -= 1
+    deal.candidates[chosen] = deal.candidates[deal.waiting]
+    part.thread, part.threads = 0, 1
+    if not to_be_divided(deal, &one):
+        t = best_thread(deal, &one)
+        put(deal, one.call, t, part, end_of(deal, &one, t))
+        return
+    part.threads = deal.threads
+    for t in range(deal.threads):
+        ends[t] = end_of_part(deal, &one, t)
+    for t in range(deal.threads):
+        part.thread = t
+        put(deal, one.call, t, part, ends[t])
+
+
+cdef inline bint is_ready(const Deal *deal, int call) noexcept nogil:
+    """Whether all that an operation needs has been dealt out."""
     cdef int i
-    phase.count = 0
-    for i in range(start, stop):
-        join(&phase, &calls[i])
-    deal(&phase, threads)
-    rename(&phase, calls, start, threads)
-    for i in range(start, stop):
-        calls[i].owner = phase.owner[phase.group[i - start]]
+    for i in range(call):
+        if deal.depends[call * deal.count + i] and deal.parts[i] == 0:
+            return False
+    return True
 
 
-cdef inline void set_meetings(Call *calls, int count) noexcept nogil:
-    """Have the team meet before what may disturb, or be disturbed by, another thread's work."""
-    cdef int i, d, met = 0
-    for i in range(count):
-        calls[i].meets = i - met >= WINDOW
-        for d in range(1, min(i - met + 1, WINDOW)):
-            if calls[i].disturbed >> d & 1 and (
-                calls[i].owner == EVERYONE or calls[i].owner != calls[i - d].owner
-            ):
-                calls[i].meets = True
-        if calls[i].meets:
-            met = i
+cdef inline void find_dependencies(Deal *deal) noexcept nogil:
+    """Set what depends on what, and how long the way from everywhere to the end is."""
+    cdef int i, j, k, count = deal.count
+    for i in range(count):  # the tasks are dealt out later
+        deal.tasks[i].part.thread, deal.tasks[i].part.threads = 0, 1
+        measure(&deal.calls[i], &deal.tasks[i])
+    for j in range(count - 1, -1, -1):
+        deal.way[j] += deal.calls[j].time + BEGINNING
+        for i in range(j):
+            if disturbs(&deal.calls[i], &deal.tasks[i], &deal.calls[j], &deal.tasks[j]):
+                deal.depends[j * count + i] = True
+                deal.way[i] = max(deal.way[i], deal.way[j])
+    for j in range(count):
+        for i in range(j):
+            if deal.depends[j * count + i]:
+                deal.follows[j * count + i] = True
+                for k in range(i):
+                    deal.follows[j * count + k] |= deal.follows[i * count + k]
+    memset(deal.tasks, 0, count * sizeof(Task))
 
 
-cdef inline void leave_alone(Call *calls, int count) noexcept nogil:
-    """Have the first thread do everything."""
-    cdef int i
-    for i in range(count):
-        calls[i].owner = 0
-        calls[i].meets = False
+cdef inline void deal_out(Deal *deal) noexcept nogil:
+    """Make the lists."""
+    cdef int i, t
+    for t in range(1, deal.threads):
+        deal.free[t] = WAKING
+    while True:
+        for i in range(deal.count):
+            if not deal.seen[i] and is_ready(deal, i):
+                deal.seen[i] = True
+                prepare(deal, i, &deal.candidates[deal.waiting])
+                deal.waiting += 1
+        if deal.waiting == 0:
+            return
+        put_next(deal, choose(deal))
 
 
-cdef inline bint schedule(Call *calls, int count, int threads) noexcept nogil:
-    """Set who does what on so many threads; return whether there was memory for it."""
-    cdef double *quickest = <double *>calloc(count + 1, sizeof(double))  # to before each operation
-    cdef int *start = <int *>calloc(count + 1, sizeof(int))  # of the phase that ends there
-    cdef int *stop = <int *>calloc(count + 1, sizeof(int))  # of the phase that starts there
-    cdef int some = min(threads, WINDOW)  # of the threads, as many as have a part in a phase
-    cdef bint possible = quickest != NULL and start != NULL and stop != NULL
-    cdef Phase phase
-    cdef double time, alone = 0
-    cdef int i, j
-    for i in range(count if possible else 0):
-        alone += calls[i].work
-        phase.count = 0
-        for j in range(i, min(i + WINDOW, count)):
-            join(&phase, &calls[j])
-            time = quickest[i] + deal(&phase, some) + MEETING
-            if quickest[j + 1] == 0 or time < quickest[j + 1]:
-                quickest[j + 1] = time
-                start[j + 1] = i
-        time = quickest[i] + divided(&calls[i], threads) + MEETING
-        if calls[i].divisible and time < quickest[i + 1]:
-            quickest[i + 1] = time
-            start[i + 1] = EVERYONE
-    i = count if possible else 0
-    if possible and alone - quickest[count] < TEAM + alone / 5:
-        leave_alone(calls, count)
-        i = count = 0
-    while i > 0:
-        j = i - 1 if start[i] == EVERYONE else start[i]
-        stop[j] = EVERYONE if start[i] == EVERYONE else i
-        i = j
-    while possible and i < count:
-        if stop[i] == EVERYONE:
-            calls[i].owner = EVERYONE
-            i += 1
-        else:
-            assign(calls, i, stop[i], some)
-            i = stop[i]
+cdef inline void drop_waits(Deal *deal) noexcept nogil:
+    """Drop waits that an earlier task of the same thread has had, and mark what is awaited."""
+    cdef int met[16][16]
+    cdef int i, k, t
+    cdef Task *task
+    memset(met, 0, sizeof(met))
+    for i in range(deal.dealt):
+        task = &deal.tasks[i]
+        for t in range(deal.threads):
+            if task.after[t] <= met[task.thread][t]:
+                task.after[t] = 0
+                continue
+            met[task.thread][t] = task.after[t]
+            for k in range(i):
+                if deal.tasks[k].thread == t and deal.tasks[k].place == task.after[t]:
+                    deal.tasks[k].awaited = True
+
+
+cdef inline void release(Schedule *schedule) noexcept nogil:
+    free(schedule.turns)
+    free(schedule.first)
+    free(schedule.turn_of)
+    free(schedule.waits)
+    free(schedule.fetches)
+    memset(schedule, 0, sizeof(Schedule))
+
+
+cdef inline void write_task(
+    const Deal *deal, const Task *task, Schedule *schedule, int n, int *waits, int *fetches
+) noexcept nogil:
+    """Write a task down as a thread's turn number ``n``."""
+    cdef Turn *turn = &schedule.turns[n]
+    cdef int k
+    turn.kernel = deal.calls[task.call].kernel
+    turn.arguments = deal.calls[task.call].arguments
+    turn.part = task.part
+    turn.place = task.place if task.awaited else 0
+    turn.first_wait, turn.first_fetch = waits[0], fetches[0]
+    for k in range(deal.threads):
+        if task.after[k]:
+            schedule.waits[waits[0]].thread = k
+            schedule.waits[waits[0]].place = task.after[k]
+            waits[0] += 1
+    for k in range(MOST_ARRAYS):
+        if size_of(&task.fetched[k]):
+            schedule.fetches[fetches[0]] = task.fetched[k]
+            fetches[0] += 1
+    turn.waits, turn.fetches = waits[0] - turn.first_wait, fetches[0] - turn.first_fetch
+    schedule.turn_of[task.call * deal.threads + task.thread] = n
+
+
+cdef inline bint write_down(const Deal *deal, Schedule *schedule) noexcept nogil:
+    """Sort tasks by thread; return whether there was memory for it."""
+    cdef int t, i, n = 0, waits = 0, fetches = 0
+    schedule.threads = deal.threads
+    schedule.turns = <Turn *>calloc(deal.dealt + 1, sizeof(Turn))
+    schedule.first = <int *>calloc(deal.threads + 1, sizeof(int))
+    schedule.turn_of = <int *>calloc(deal.count * deal.threads + 1, sizeof(int))
+    schedule.waits = <Wait *>calloc(deal.dealt * deal.threads + 1, sizeof(Wait))
+    schedule.fetches = <Span *>calloc(deal.dealt * MOST_ARRAYS + 1, sizeof(Span))
+    if (schedule.turns == NULL or schedule.first == NULL or schedule.turn_of == NULL
+            or schedule.waits == NULL or schedule.fetches == NULL):
+        release(schedule)
+        return False
+    for i in range(deal.count * deal.threads):
+        schedule.turn_of[i] = -1
+    for t in range(deal.threads):
+        for i in range(deal.dealt):
+            if deal.tasks[i].thread == t:
+                write_task(deal, &deal.tasks[i], schedule, n, &waits, &fetches)
+                n += 1
+        schedule.first[t + 1] = n
+    return True
+
+
+cdef inline bint make(
+    const Call *calls, int count, int threads, Policy policy, Schedule *schedule
+) noexcept nogil:
+    """Deal a program out to so many threads, or fewer; return whether there was memory for it."""
+    cdef Deal deal
+    cdef bint possible
+    memset(&deal, 0, sizeof(Deal))
+    deal.calls, deal.policy, deal.count = calls, policy, count
+    deal.threads = min(threads, MOST_THREADS)
+    deal.tasks = <Task *>calloc(count * deal.threads + 1, sizeof(Task))
+    deal.first = <int *>calloc(count + 1, sizeof(int))
+    deal.parts = <int *>calloc(count + 1, sizeof(int))
+    deal.seen = <char *>calloc(count + 1, 1)
+    deal.depends = <char *>calloc(count * count + 1, 1)
+    deal.follows = <char *>calloc(count * count + 1, 1)
+    deal.way = <double *>calloc(count + 1, sizeof(double))
+    deal.candidates = <Candidate *>calloc(count + 1, sizeof(Candidate))
+    possible = (
+        deal.tasks != NULL and deal.first != NULL and deal.parts != NULL and deal.seen != NULL
+        and deal.depends != NULL and deal.follows != NULL and deal.way != NULL
+        and deal.candidates != NULL)
     if possible:
-        set_meetings(calls, count)
-    free(quickest)
-    free(start)
-    free(stop)
+        find_dependencies(&deal)
+        deal_out(&deal)
+        drop_waits(&deal)
+        possible = write_down(&deal, schedule)
+    free(deal.tasks)
+    free(deal.first)
+    free(deal.parts)
+    free(deal.seen)
+    free(deal.depends)
+    free(deal.follows)
+    free(deal.way)
+    free(deal.candidates)
     return possible

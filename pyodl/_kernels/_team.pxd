@@ -1,8 +1,8 @@
 """How work is shared among the device's cores, and among the host's threads."""
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport INT64_MAX, int64_t
 
-from pyodl._kernels._types cimport Arguments, Team
+from pyodl._kernels._types cimport PYODL_FLOAT32, Arguments, Reach, Team, storage_format
 
 
 cdef struct Block:
@@ -49,3 +49,31 @@ cdef inline void share_out(
     cdef int64_t stop = share_start(team.thread + 1, team.threads, size)
     if start < stop:
         work(args, start, stop)
+
+
+# What a share reaches of an array, so that threads wait for one another no more than they have to.
+
+cdef inline Reach reach_everything(const Arguments *args, Team team, int array) noexcept nogil:
+    """All of it, or nobody knows better."""
+    cdef Reach reach
+    reach.start = 0
+    reach.stop = INT64_MAX
+    return reach
+
+
+cdef inline Reach reach_items(Team team, int64_t size, int64_t bytes) noexcept nogil:
+    """The share's own items, each of so many bytes."""
+    cdef Reach reach
+    reach.start = share_start(team.thread, team.threads, size) * bytes
+    reach.stop = share_start(team.thread + 1, team.threads, size) * bytes
+    return reach
+
+
+cdef inline int64_t stored_size(const Arguments *args) noexcept nogil:
+    """Return the bytes of a stored value."""
+    return 4 if storage_format(args.arithmetic) == PYODL_FLOAT32 else 2
+
+
+cdef inline Reach reach_elements(const Arguments *args, Team team, int array) noexcept nogil:
+    """The share's own elements of tensors with as many as the first size says."""
+    return reach_items(team, args.sizes[0], stored_size(args))

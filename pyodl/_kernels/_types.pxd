@@ -16,6 +16,10 @@ cdef extern from "include/arguments.h" nogil:
     ctypedef struct Team "pyodl_team":
         int thread
         int threads
+    ctypedef struct Reach "pyodl_reach":
+        int64_t start
+        int64_t stop
+    ctypedef Reach (*ReachOf "pyodl_reach_of")(const Arguments *, Team, int) noexcept nogil
     # Kernels hold no Python object and raise nothing: all input is checked before they are bound.
     ctypedef void (*Kernel "pyodl_kernel")(const Arguments *, Team) noexcept nogil
 

@@ -335,5 +335,4 @@ def bind_contraction(
     )
     operation.name = name
     operation.macs, operation.effort = plan.macs, step.effort
-    operation.guarded = guarded
     return operation

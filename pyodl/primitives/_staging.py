@@ -69,9 +69,7 @@ def _bind_walk(
     sizes = [*shape, *source_strides, *target_strides, source_offset, target_offset]
     outputs = [target] if guard is None else [target, guard]
     sizes += [target.itemsize, *dealing]
-    operation = bind(kernel, [source], outputs, sizes, (), code, cores)
-    operation.guarded = guard is not None
-    return operation
+    return bind(kernel, [source], outputs, sizes, (), code, cores)
 
 
 def bind_copy(

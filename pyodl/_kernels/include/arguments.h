@@ -23,6 +23,15 @@ typedef struct {
     int threads;
 } pyodl_team;
 
+/* The bytes of an array that a part reads or writes at most, seen from where the array begins. */
+typedef struct {
+    int64_t start;
+    int64_t stop;
+} pyodl_reach;
+
+/* Returns what the part of one thread reaches of an array. */
+typedef pyodl_reach (*pyodl_reach_of)(const pyodl_arguments *arguments, pyodl_team team, int array);
+
 /* Does the part of one thread. All of a team call it, or the only thread there is. */
 typedef void (*pyodl_kernel)(const pyodl_arguments *arguments, pyodl_team team);
 

@@ -1,0 +1,153 @@
+"""Programs on several threads: everything is done once, and nothing before what it needs."""
+
+import threading
+
+import numpy as np
+import pytest
+from reference import ARITHMETICS
+from test_reach import network
+
+import pyodl
+from pyodl._kernels import Program, set_parallel_work
+from pyodl._kernels._program import TRIAL_RUNS
+from pyodl.bench import programs
+
+
+@pytest.fixture
+def everything_is_divided():
+    old = set_parallel_work(0)
+    yield
+    set_parallel_work(old)
+
+
+def an_image(net, seed):
+    values = np.random.default_rng(seed).standard_normal(net.input_shape)
+    return pyodl.formats.round_to(values, net.arithmetic.storage)
+
+
+def step_program(net):
+    """Return a training step as a program of its own."""
+    pyodl.train_step(net, an_image(net, 0), 1, lr=0.0)
+    return Program(operation for program in programs(net) for operation in program.operations)
+
+
+def bits(net):
+    return [pyodl.formats.to_bits(array).tobytes() for array in net.parameters().values()]
+
+
+def clocks_of(parts):
+    """Return how far every thread has certainly come when a task begins, by (thread, place)."""
+    clocks = {}
+    places = [0] * len(parts)
+    while any(place < len(tasks) for place, tasks in zip(places, parts, strict=True)):
+        stuck = True
+        for thread, tasks in enumerate(parts):
+            while places[thread] < len(tasks):
+                place = places[thread]
+                waits = tasks[place][3]
+                if any(places[other] < count for other, count in waits.items()):
+                    break
+                before = clocks.get((thread, place - 1), [0] * len(parts))
+                seen = [clocks[other, count - 1] for other, count in waits.items()]
+                clock = [max(column) for column in zip(before, *seen, strict=True)]
+                for other, count in waits.items():
+                    clock[other] = max(clock[other], count)
+                clock[thread] = place
+                clocks[thread, place] = clock
+                places[thread] += 1
+                stuck = False
+        assert not stuck, "threads wait for one another"
+    return clocks
+
+
+def spans_of(operation, part, parts):
+    """Return start and stop in memory of what a task reads, and of what it writes."""
+    reach = operation.reach(part, parts) if parts > 1 else None
+    spans = ([], [])
+    for i, array in enumerate(operation.arrays):
+        if array is not None:
+            start, stop = (0, array.nbytes) if reach is None else reach[i]
+            if start < stop:
+                place = array.ctypes.data
+                spans[i >= operation.inputs].append((place + start, place + stop))
+    return [np.array(kind, np.int64).reshape(-1, 2) for kind in spans]
+
+
+def overlap(a, b):
+    return bool(((a[:, None, 0] < b[None, :, 1]) & (b[None, :, 0] < a[:, None, 1])).any())
+
+
+@pytest.mark.usefixtures("everything_is_divided")
+@pytest.mark.parametrize("threads", [2, 3, 7])
+@pytest.mark.parametrize("arithmetic", ["fp16-fp32acc", "fp16-fma"])
+def test_every_operation_is_done_once_and_waits_for_what_it_needs(arithmetic, threads):
+    program = step_program(network(arithmetic))
+    parts = program.parts(threads)
+    assert len(parts) == threads
+    done = {}
+    for tasks in parts:
+        for number, part, count, _ in tasks:
+            done.setdefault(number, []).append((part, count))
+    assert sorted(done) == list(range(len(program)))
+    for found in done.values():
+        count = found[0][1]
+        assert sorted(found) == [(part, count) for part in range(count)]
+    assert any(len(found) == threads for found in done.values())
+    assert any(len(found) == 1 for found in done.values())
+    clocks = clocks_of(parts)
+    tasks = [
+        (number, thread, place, *spans_of(program.operations[number], part, count))
+        for thread, own in enumerate(parts)
+        for place, (number, part, count, _) in enumerate(own)
+    ]
+    for number, thread, place, reads, writes in tasks:
+        for other, its_thread, its_place, its_reads, its_writes in tasks:
+            if other < number and (
+                overlap(writes, its_writes)
+                or overlap(writes, its_reads)
+                or overlap(reads, its_writes)
+            ):
+                if thread == its_thread:
+                    assert its_place < place
+                else:
+                    assert clocks[thread, place][its_thread] > its_place
+
+
+@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+def test_no_bit_depends_on_a_trial(arithmetic):
+    """While a program tries schedules out, and afterwards."""
+    alone, together = (network(arithmetic) for _ in range(2))
+    for step in range(TRIAL_RUNS + 5):
+        for net, threads in ((alone, 1), (together, 2)):
+            pyodl.train_step(net, an_image(net, step % 4), step % 10, lr=0.01, num_threads=threads)
+        if step % 3 == 0:
+            assert bits(together) == bits(alone), step
+    assert bits(together) == bits(alone)
+
+
+def test_a_program_settles():
+    """For one thread here, where there is nothing to gain, and forgets nothing of it."""
+    net = pyodl.models.tiny_cnn(arithmetic="fp16-fp32acc", seed=0)
+    program = step_program(net)
+    for _ in range(TRIAL_RUNS):
+        program.run(2)
+    everything = [[(number, 0, 1, {}) for number in range(len(program))]]
+    found = program.parts(2)
+    assert found == everything or len(found) == 2
+    program.run(1)
+    assert program.parts(2) == found
+    assert [name for name, _ in program.timed(2)] == [o.name for o in program.operations]
+
+
+@pytest.mark.usefixtures("everything_is_divided")
+def test_two_callers_of_one_program_do_not_hang():
+    """What they compute is theirs to sort out: they share its buffers."""
+    program = step_program(network("fp16-fp32acc"))
+    callers = [
+        threading.Thread(target=lambda t=t: [program.run(t) for _ in range(20)]) for t in (2, 3)
+    ]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(60)
+        assert not caller.is_alive()

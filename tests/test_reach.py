@@ -1,0 +1,112 @@
+"""Threads wait for one another by what their parts reach: no part reads or writes anything else."""
+
+import numpy as np
+import pytest
+from reference import ARITHMETICS
+
+import pyodl
+from pyodl.bench import programs
+from pyodl.layers import (
+    Add,
+    AvgPool2D,
+    Conv2D,
+    DepthwiseConv2D,
+    Flatten,
+    InstanceNorm,
+    LeakyReLU,
+    Linear,
+    MaxPool2D,
+    PointwiseConv2D,
+    ReLU,
+    Sigmoid,
+)
+
+pytestmark = pytest.mark.usefixtures("every_operation_is_shared")
+
+
+def network(arithmetic):
+    """Return a network with every kind of operation, whose sizes no team divides evenly."""
+    layers = [
+        Conv2D(16, 3, padding=1, name="stem"),
+        ReLU(name="a"),
+        Conv2D(34, 3, stride=2, padding="same", name="down"),
+        ReLU(name="b"),
+        Conv2D(35, 3, padding=1, name="plain"),
+        ReLU(name="c"),
+        Conv2D(35, 1, stride=2, inputs="a", name="proj"),
+        Add(inputs=("c", "proj"), name="sum"),
+        Conv2D(9, (3, 2), padding=1, algorithm="direct", name="direct"),
+        InstanceNorm(name="norm"),
+        DepthwiseConv2D(3, padding=1, name="dw"),
+        LeakyReLU(0.25, name="leaky"),
+        PointwiseConv2D(19, name="pw"),
+        Sigmoid(name="sigmoid"),
+        MaxPool2D(2, name="max"),
+        AvgPool2D(2, name="avg"),
+        Flatten(name="flat"),
+        Linear(10, name="fc"),
+    ]
+    return pyodl.Network(layers, (3, 21, 26), arithmetic=arithmetic, seed=1)
+
+
+def operations(arithmetic):
+    net = network(arithmetic)
+    image = np.random.default_rng(2).standard_normal(net.input_shape)
+    for _ in range(2):
+        pyodl.train_step(net, pyodl.formats.round_to(image, net.arithmetic.storage), 3, lr=0.01)
+    return [operation for program in programs(net) for operation in program.operations]
+
+
+def memory_of(operation):
+    """Return each piece of memory that the arrays are, as bytes, and which arrays are there."""
+    pieces = {}
+    for i, array in enumerate(operation.arrays):
+        if array is not None:
+            raw = array.reshape(-1).view(np.uint8)
+            pieces.setdefault((raw.ctypes.data, raw.size), (raw, []))[1].append(i)
+    return list(pieces.values())
+
+
+def check_part(operation, thread, threads, rng):
+    """Run a part among random bits, and compare what it writes with the whole operation's."""
+    memory = memory_of(operation)
+    before = [raw.copy() for raw, _ in memory]
+    operation.run_part(0, 1)
+    whole = [raw.copy() for raw, _ in memory]
+    reach = operation.reach(thread, threads)
+    others = []
+    for (raw, arrays), old in zip(memory, before, strict=True):
+        raw[:] = old
+        mask = np.ones(raw.size, bool)
+        for i in arrays:
+            mask[slice(*reach[i])] = False
+        raw[mask] = rng.integers(0, 256, np.count_nonzero(mask), np.uint8)
+        others.append((mask, raw[mask]))
+    operation.run_part(thread, threads)
+    try:
+        for (raw, _), old, new, (mask, noise) in zip(memory, before, whole, others, strict=True):
+            assert (raw[mask] == noise).all(), "wrote more than it reaches"
+            assert (mask | (raw == old) | (raw == new)).all(), "read more than it reaches"
+    finally:
+        for (raw, _), old in zip(memory, before, strict=True):
+            raw[:] = old
+
+
+@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+def test_a_part_reaches_no_further_than_it_says(arithmetic):
+    rng = np.random.default_rng(3)
+    narrowed = set()
+    for operation in operations(arithmetic):
+        for threads in (2, 3, 5):
+            for thread in range(threads):
+                reach = operation.reach(thread, threads)
+                if reach is None:
+                    continue
+                whole = [0 if a is None else a.nbytes for a in operation.arrays]
+                if [stop - start for start, stop in reach] != whole:
+                    narrowed.add(operation.name.partition(": ")[2])
+                check_part(operation, thread, threads, rng)
+        operation.run_part(0, 1)
+    assert {"stage", "add_bias", "relu_forward", "relu_backward", "add", "sgd"} <= narrowed | {
+        "sgd"
+    }
