@@ -10,7 +10,7 @@ from pyodl.models import MODELS
 
 from .common import FP16, NETWORKS, tensor
 
-SETTLED = 120  # steps after which a network on several threads tries no more schedules out
+SETTLED = 150  # steps after which a network on several threads tries no more schedules out
 
 
 def network(model, arithmetic):

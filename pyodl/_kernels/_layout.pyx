@@ -216,14 +216,15 @@ cdef inline Reach reach_rows(
     cdef int64_t last = share_start(team.thread + 1, team.threads, rows_of(&w)) - 1
     cdef Place start, stop
     cdef Reach reach
+    reach.start = reach.stop = 0
+    if last < first:
+        return reach
     if not nested(w.size, stride):
         return reach_everything(args, team, array)
     start, stop = place_of(args, &w, first), place_of(args, &w, last)
     reach.start = element * (start.source if array == 0 else start.target)
     reach.stop = element * ((stop.source if array == 0 else stop.target) + 1
                             + (w.size[4] - 1) * stride[4])
-    if last < first:
-        reach.stop = reach.start
     return reach
 
 

@@ -12,8 +12,8 @@ from pyodl._kernels._operation cimport Operation, divides_everything, run_alone
 from pyodl._kernels._schedule cimport Schedule, Turn, Wait
 from pyodl._kernels._spans cimport MOST_THREADS, Call
 from pyodl._kernels._trial cimport (
-    SETTLED, Trial, allocate, begin, deal_out_anew, deallocate, is_settled, listens, note_alone,
-    note_rival, settle_untried, team_is_quicker, wants_schedule,
+    SETTLED, Trial, allocate, begin, deal_out_anew, deallocate, is_outdated, is_settled, listens,
+    note_alone, note_rival, settle_untried, team_is_quicker, wants_schedule,
 )
 from pyodl._kernels._types cimport Team, load_value, storage_format, store_value
 
@@ -96,7 +96,7 @@ cdef class Program:
     """A fixed sequence of operations, run by one call.
 
     The first `TRIAL_RUNS` runs on several threads try out who does what (``_trial.pxd``). The
-    quickest way stays; no bit depends on it.
+    quickest way stays for some thousand runs; no bit depends on it.
 
     Parameters
     ----------
@@ -122,14 +122,15 @@ cdef class Program:
         return len(self.operations)
 
     cdef bint is_for(self, int threads) except -1:
-        """Return whether a team is to run the program; begin a trial of it if it is another one.
+        """Return whether a team is to run the program; begin a trial if there was none lately.
 
         Nothing is tried out, or made anew, while somebody runs the program.
         """
         if threads == 1:
             return False
-        if self.runs == 0 and threads != self.trial.threads:
-            begin(&self.trial, threads)
+        if self.runs == 0 and (threads != self.trial.threads or is_outdated(&self.trial)):
+            if not begin(&self.trial, threads):
+                raise MemoryError
             if divides_everything() and not settle_untried(&self.trial):
                 raise MemoryError
         return threads == self.trial.threads and team_is_quicker(&self.trial)
@@ -174,10 +175,12 @@ cdef class Program:
         quicker.
         """
         cdef bint together = self.is_for(num_threads)
-        if num_threads > 1 and self.runs == 0 and not is_settled(&self.trial):
-            self.try_out()
-        else:
-            self.run_as_settled(together, NULL)
+        if num_threads > 1 and self.runs == 0:
+            if not is_settled(&self.trial):
+                self.try_out()
+                return
+            self.trial.tried += 1
+        self.run_as_settled(together, NULL)
 
     def timed(self, int num_threads=1):
         """Run every operation and return a list of (name, seconds); threads meet before each.

@@ -13,6 +13,7 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
+from pyodl._kernels._dependencies cimport Dependencies, must_follow
 from pyodl._kernels._spans cimport (
     MOST_ARRAYS, MOST_THREADS, Call, Span, Task, disturbs, handed_on, measure, note_fetches,
     size_of,
@@ -71,16 +72,14 @@ cdef struct Candidate:
 # All tasks in the order in which they are dealt out, and what that goes by.
 cdef struct Deal:
     const Call *calls
+    const Dependencies *needs
     Policy policy
-    int count  # of calls
     int threads
     Task *tasks
     int dealt
     int *first  # task of each call; its others follow
     int *parts  # of each call
-    char *seen  # of each call: whether it is, or was, a candidate
-    char *depends  # calls by calls: whether the first needs the second
-    char *follows  # the same, whether directly or not
+    int *missing  # of each call: how many of those that it needs have not been dealt out
     double *way  # from each call to the end, the longest there is
     Candidate *candidates
     int waiting
@@ -95,19 +94,19 @@ cdef inline void look_ahead(
     cdef const Call *call = &deal.calls[task.call]
     cdef const Task *before
     cdef int i, k
-    cdef int64_t bytes
+    cdef int64_t n, bytes
     measure(call, task)
     ready[0] = fetching[0] = 0
-    for i in range(task.call):
-        if deal.depends[task.call * deal.count + i]:
-            for k in range(deal.parts[i]):
-                before = &deal.tasks[deal.first[i] + k]
-                if before.thread == task.thread:
-                    ready[0] = max(ready[0], before.end)
-                elif disturbs(&deal.calls[i], before, call, task):
-                    ready[0] = max(ready[0], before.end + deal.policy.handing_on)
-                    bytes = handed_on(&deal.calls[i], before, call, task)
-                    fetching[0] += <double>bytes / 64 * deal.policy.fetched_line
+    for n in range(deal.needs.first_before[task.call], deal.needs.first_before[task.call + 1]):
+        i = deal.needs.before[n]
+        for k in range(deal.parts[i]):
+            before = &deal.tasks[deal.first[i] + k]
+            if before.thread == task.thread:
+                ready[0] = max(ready[0], before.end)
+            elif disturbs(&deal.calls[i], before, call, task):
+                ready[0] = max(ready[0], before.end + deal.policy.handing_on)
+                bytes = handed_on(&deal.calls[i], before, call, task)
+                fetching[0] += <double>bytes / 64 * deal.policy.fetched_line
 
 
 cdef inline void prepare(const Deal *deal, int call, Candidate *candidate) noexcept nogil:
@@ -173,8 +172,8 @@ cdef inline double time_of_others(const Deal *deal, int call) noexcept nogil:
     """Return how long everything takes that is left and needs not wait for an operation."""
     cdef double found = 0
     cdef int i
-    for i in range(deal.count):
-        if i != call and deal.parts[i] == 0 and not deal.follows[i * deal.count + call]:
+    for i in range(deal.needs.count):
+        if i != call and deal.parts[i] == 0 and not must_follow(deal.needs, i, call):
             found += deal.calls[i].time
     return found
 
@@ -200,6 +199,7 @@ cdef inline void put(Deal *deal, int call, int thread, Team part, double end) no
     cdef Task *task = &deal.tasks[deal.dealt]
     cdef Task *before
     cdef int i, k
+    cdef int64_t n
     if deal.parts[call] == 0:
         deal.first[call] = deal.dealt
     deal.dealt += 1
@@ -209,16 +209,16 @@ cdef inline void put(Deal *deal, int call, int thread, Team part, double end) no
     task.call, task.thread, task.part, task.end = call, thread, part, end
     task.place = deal.places[thread]
     measure(&deal.calls[call], task)
-    for i in range(call):
-        if deal.depends[call * deal.count + i]:
-            for k in range(deal.parts[i]):
-                before = &deal.tasks[deal.first[i] + k]
-                if before.thread == thread or not disturbs(
-                    &deal.calls[i], before, &deal.calls[call], task
-                ):
-                    continue
-                task.after[before.thread] = max(task.after[before.thread], before.place)
-                note_fetches(&deal.calls[i], before, &deal.calls[call], task)
+    for n in range(deal.needs.first_before[call], deal.needs.first_before[call + 1]):
+        i = deal.needs.before[n]
+        for k in range(deal.parts[i]):
+            before = &deal.tasks[deal.first[i] + k]
+            if before.thread == thread or not disturbs(
+                &deal.calls[i], before, &deal.calls[call], task
+            ):
+                continue
+            task.after[before.thread] = max(task.after[before.thread], before.place)
+            note_fetches(&deal.calls[i], before, &deal.calls[call], task)
 
 
 cdef inline void put_next(Deal *deal, int chosen) noexcept nogil:
@@ -242,50 +242,40 @@ cdef inline void put_next(Deal *deal, int chosen) noexcept nogil:
         put(deal, one.call, t, part, ends[t])
 
 
-cdef inline bint is_ready(const Deal *deal, int call) noexcept nogil:
-    """Whether all that an operation needs has been dealt out."""
-    cdef int i
-    for i in range(call):
-        if deal.depends[call * deal.count + i] and deal.parts[i] == 0:
-            return False
-    return True
+cdef inline void become_candidate(Deal *deal, int call) noexcept nogil:
+    prepare(deal, call, &deal.candidates[deal.waiting])
+    deal.waiting += 1
 
 
-cdef inline void find_dependencies(Deal *deal) noexcept nogil:
-    """Set what depends on what, and how long the way from everywhere to the end is."""
-    cdef int i, j, k, count = deal.count
-    for i in range(count):  # the tasks are dealt out later
-        deal.tasks[i].part.thread, deal.tasks[i].part.threads = 0, 1
-        measure(&deal.calls[i], &deal.tasks[i])
-    for j in range(count - 1, -1, -1):
-        deal.way[j] += deal.calls[j].time + BEGINNING
-        for i in range(j):
-            if disturbs(&deal.calls[i], &deal.tasks[i], &deal.calls[j], &deal.tasks[j]):
-                deal.depends[j * count + i] = True
-                deal.way[i] = max(deal.way[i], deal.way[j])
-    for j in range(count):
-        for i in range(j):
-            if deal.depends[j * count + i]:
-                deal.follows[j * count + i] = True
-                for k in range(i):
-                    deal.follows[j * count + k] |= deal.follows[i * count + k]
-    memset(deal.tasks, 0, count * sizeof(Task))
+cdef inline void look_back(Deal *deal) noexcept nogil:
+    """Set how much each operation needs, and how long the way from there to the end is."""
+    cdef int i, count = deal.needs.count
+    cdef int64_t n
+    for i in range(count - 1, -1, -1):
+        deal.missing[i] = <int>(deal.needs.first_before[i + 1] - deal.needs.first_before[i])
+        for n in range(deal.needs.first_after[i], deal.needs.first_after[i + 1]):
+            deal.way[i] = max(deal.way[i], deal.way[deal.needs.after[n]])
+        deal.way[i] += deal.calls[i].time + BEGINNING
 
 
 cdef inline void deal_out(Deal *deal) noexcept nogil:
     """Make the lists."""
-    cdef int i, t
+    cdef int i, t, chosen, call
+    cdef int64_t n
     for t in range(1, deal.threads):
         deal.free[t] = WAKING
-    while True:
-        for i in range(deal.count):
-            if not deal.seen[i] and is_ready(deal, i):
-                deal.seen[i] = True
-                prepare(deal, i, &deal.candidates[deal.waiting])
-                deal.waiting += 1
-        if deal.waiting == 0:
-            return
-        put_next(deal, choose(deal))
+    for i in range(deal.needs.count):
+        if deal.missing[i] == 0:
+            become_candidate(deal, i)
+    while deal.waiting:
+        chosen = choose(deal)
+        call = deal.candidates[chosen].call
+        put_next(deal, chosen)
+        for n in range(deal.needs.first_after[call], deal.needs.first_after[call + 1]):
+            i = deal.needs.after[n]
+            deal.missing[i] -= 1
+            if deal.missing[i] == 0:
+                become_candidate(deal, i)
 
 
 cdef inline void drop_waits(Deal *deal) noexcept nogil:
@@ -345,14 +335,14 @@ cdef inline bint write_down(const Deal *deal, Schedule *schedule) noexcept nogil
     schedule.threads = deal.threads
     schedule.turns = <Turn *>calloc(deal.dealt + 1, sizeof(Turn))
     schedule.first = <int *>calloc(deal.threads + 1, sizeof(int))
-    schedule.turn_of = <int *>calloc(deal.count * deal.threads + 1, sizeof(int))
+    schedule.turn_of = <int *>calloc(deal.needs.count * deal.threads + 1, sizeof(int))
     schedule.waits = <Wait *>calloc(deal.dealt * deal.threads + 1, sizeof(Wait))
     schedule.fetches = <Span *>calloc(deal.dealt * MOST_ARRAYS + 1, sizeof(Span))
     if (schedule.turns == NULL or schedule.first == NULL or schedule.turn_of == NULL
             or schedule.waits == NULL or schedule.fetches == NULL):
         release(schedule)
         return False
-    for i in range(deal.count * deal.threads):
+    for i in range(deal.needs.count * deal.threads):
         schedule.turn_of[i] = -1
     for t in range(deal.threads):
         for i in range(deal.dealt):
@@ -364,37 +354,32 @@ cdef inline bint write_down(const Deal *deal, Schedule *schedule) noexcept nogil
 
 
 cdef inline bint make(
-    const Call *calls, int count, int threads, Policy policy, Schedule *schedule
+    const Call *calls, const Dependencies *needs, int threads, Policy policy, Schedule *schedule
 ) noexcept nogil:
     """Deal a program out to so many threads, or fewer; return whether there was memory for it."""
     cdef Deal deal
     cdef bint possible
     memset(&deal, 0, sizeof(Deal))
-    deal.calls, deal.policy, deal.count = calls, policy, count
+    deal.calls, deal.needs, deal.policy = calls, needs, policy
     deal.threads = min(threads, MOST_THREADS)
-    deal.tasks = <Task *>calloc(count * deal.threads + 1, sizeof(Task))
-    deal.first = <int *>calloc(count + 1, sizeof(int))
-    deal.parts = <int *>calloc(count + 1, sizeof(int))
-    deal.seen = <char *>calloc(count + 1, 1)
-    deal.depends = <char *>calloc(count * count + 1, 1)
-    deal.follows = <char *>calloc(count * count + 1, 1)
-    deal.way = <double *>calloc(count + 1, sizeof(double))
-    deal.candidates = <Candidate *>calloc(count + 1, sizeof(Candidate))
+    deal.tasks = <Task *>calloc(needs.count * deal.threads + 1, sizeof(Task))
+    deal.first = <int *>calloc(needs.count + 1, sizeof(int))
+    deal.parts = <int *>calloc(needs.count + 1, sizeof(int))
+    deal.missing = <int *>calloc(needs.count + 1, sizeof(int))
+    deal.way = <double *>calloc(needs.count + 1, sizeof(double))
+    deal.candidates = <Candidate *>calloc(needs.count + 1, sizeof(Candidate))
     possible = (
-        deal.tasks != NULL and deal.first != NULL and deal.parts != NULL and deal.seen != NULL
-        and deal.depends != NULL and deal.follows != NULL and deal.way != NULL
-        and deal.candidates != NULL)
+        deal.tasks != NULL and deal.first != NULL and deal.parts != NULL
+        and deal.missing != NULL and deal.way != NULL and deal.candidates != NULL)
     if possible:
-        find_dependencies(&deal)
+        look_back(&deal)
         deal_out(&deal)
         drop_waits(&deal)
         possible = write_down(&deal, schedule)
     free(deal.tasks)
     free(deal.first)
     free(deal.parts)
-    free(deal.seen)
-    free(deal.depends)
-    free(deal.follows)
+    free(deal.missing)
     free(deal.way)
     free(deal.candidates)
     return possible

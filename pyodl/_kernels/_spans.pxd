@@ -8,6 +8,7 @@ from pyodl._kernels._types cimport Arguments, Kernel, Reach, ReachOf, Team
 cdef enum:
     MOST_THREADS = 16  # that have a part in a program
     MOST_ARRAYS = 12
+    LOOKED_BACK = 300  # tasks: further back, a cache has hardly kept it
 
 
 # An operation as a schedule sees it.
@@ -96,7 +97,7 @@ cdef inline int64_t handed_on(
 
 cdef inline bint has_reached(const Task *before, const Task *task, const Span *span) noexcept nogil:
     """Whether a task's thread has, since another task wrote it, reached a range already."""
-    cdef const Task *between = before + 1
+    cdef const Task *between = max(before + 1, task - LOOKED_BACK)
     cdef int i
     while between < task:
         if between.thread == task.thread:

@@ -11,6 +11,7 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
+from pyodl._kernels._dependencies cimport Dependencies, find, forget
 from pyodl._kernels._schedule cimport Policy, Schedule, make, release
 from pyodl._kernels._spans cimport Call
 
@@ -18,8 +19,9 @@ from pyodl._kernels._spans cimport Call
 cdef enum:
     LISTENED = 5  # runs on one thread
     SCHEDULES = 32  # that are tried, the second half of them much like the best ones
-    COMPARED = 3  # runs of each
+    COMPARED = 4  # runs of each
     SETTLED = LISTENED + SCHEDULES * COMPARED
+    OUTDATED = SETTLED + 5000  # runs after which data, and what else the machine does, may differ
 
     NANOSECONDS = 1000000000
 
@@ -29,12 +31,14 @@ cdef struct Attempt:
     Schedule schedule
     Policy policy
     double *odds  # by operation: what its time was taken times
-    double time  # nanoseconds of the quickest run
+    double least  # nanoseconds of the quickest run
+    double time  # and of the one after it: one of a few runs may be lucky
 
 
 cdef struct Trial:
     Call *calls
     int count  # of calls
+    Dependencies needs
     double *times  # in seconds, at which calls began, and at which the last one ended
     int threads
     int tried  # runs
@@ -59,21 +63,25 @@ cdef inline bint allocate(Trial *trial, int count) noexcept nogil:
 cdef inline void deallocate(Trial *trial) noexcept nogil:
     release(&trial.best.schedule)
     release(&trial.rival.schedule)
+    forget(&trial.needs)
     free(trial.calls)
     free(trial.times)
     free(trial.best.odds)
     free(trial.rival.odds)
 
 
-cdef inline void begin(Trial *trial, int threads) noexcept nogil:
-    """Forget what is known of another team."""
+cdef inline bint begin(Trial *trial, int threads) noexcept nogil:
+    """Forget what is known of another team; return whether there was memory for a new trial."""
     cdef int i
+    if trial.needs.first_before == NULL and not find(trial.calls, trial.count, &trial.needs):
+        return False
     release(&trial.best.schedule)
     trial.threads, trial.tried, trial.dice = threads, 0, 1
     trial.alone = trial.best.time = DBL_MAX
     for i in range(trial.count):
         trial.calls[i].time = DBL_MAX
         trial.best.odds[i] = 1
+    return True
 
 
 cdef inline double throw_dice(Trial *trial, double most) noexcept nogil:
@@ -107,11 +115,11 @@ cdef inline bint deal_out_anew(Trial *trial) noexcept nogil:
     cdef bint possible
     cdef Attempt *rival = &trial.rival
     release(&rival.schedule)
-    rival.time = DBL_MAX
+    rival.time = rival.least = DBL_MAX
     vary(trial)
     for i in range(trial.count):
         trial.calls[i].time *= rival.odds[i]
-    possible = make(trial.calls, trial.count, trial.threads, rival.policy, &rival.schedule)
+    possible = make(trial.calls, &trial.needs, trial.threads, rival.policy, &rival.schedule)
     for i in range(trial.count):
         trial.calls[i].time /= rival.odds[i]
     return possible
@@ -137,6 +145,10 @@ cdef inline bint settle_untried(Trial *trial) noexcept nogil:
 
 cdef inline bint is_settled(const Trial *trial) noexcept nogil:
     return trial.tried >= SETTLED
+
+
+cdef inline bint is_outdated(const Trial *trial) noexcept nogil:
+    return trial.tried >= OUTDATED
 
 
 cdef inline bint team_is_quicker(const Trial *trial) noexcept nogil:
@@ -168,6 +180,7 @@ cdef inline void note_alone(Trial *trial) noexcept nogil:
 cdef inline void note_rival(Trial *trial, double seconds) noexcept nogil:
     """Note the time of a run of the rival."""
     trial.tried += 1
-    trial.rival.time = min(trial.rival.time, NANOSECONDS * seconds)
+    trial.rival.time = min(trial.rival.time, max(trial.rival.least, NANOSECONDS * seconds))
+    trial.rival.least = min(trial.rival.least, NANOSECONDS * seconds)
     if wants_schedule(trial) and trial.rival.time < trial.best.time:
         settle_for_rival(trial)
