@@ -237,6 +237,8 @@ def compare(
 def profile(model: str, arithmetic: str, *, threads: int = 1, steps: int = 40) -> list[Row]:
     """Time every operation of a training step, and add them up by layer and step.
 
+    On several threads these meet before each operation, which they do not in a step.
+
     Parameters
     ----------
     model, arithmetic, threads, steps
@@ -256,26 +258,20 @@ def profile(model: str, arithmetic: str, *, threads: int = 1, steps: int = 40) -
     step = _step(net, model, threads)
     step()
     forward, backward, update = programs(net)
+    whole = Program([*forward.operations, *backward.operations, *update.operations])
     for _ in range(_warm_up(threads)):
-        forward.run(threads)
-        backward.run(threads)
+        whole.run(threads)
     with _without_collection():
-        runs = [[p.timed(threads) for p in (forward, backward, update)] for _ in range(steps)]
-    times = [
-        np.median([[seconds for _, seconds in run[i]] for run in runs], axis=0) for i in range(3)
-    ]
+        runs = [[seconds for _, seconds in whole.timed(threads)] for _ in range(steps)]
+    names = [operation.name for operation in whole.operations]
+    of_backward = names[len(forward) : len(forward) + len(backward)]
+    kinds = ["forward"] * len(forward) + _backward_steps(of_backward) + ["update"] * len(update)
     rows: dict[tuple[str, str], Row] = {}
-    for program, seconds, steps_of in (
-        (forward, times[0], lambda _: ["forward"] * len(forward)),
-        (backward, times[1], _backward_steps),
-        (update, times[2], lambda _: ["update"] * len(update)),
-    ):
-        names = [operation.name for operation in program.operations]
-        for name, kind, spent in zip(names, steps_of(names), seconds, strict=True):
-            layer, _, part = name.rpartition(": ")
-            row = rows.setdefault((layer, kind), Row(layer, kind))
-            row.seconds += float(spent)
-            row.parts[part] = row.parts.get(part, 0.0) + float(spent)
+    for name, kind, spent in zip(names, kinds, np.median(runs, axis=0), strict=True):
+        layer, _, part = name.rpartition(": ")
+        row = rows.setdefault((layer, kind), Row(layer, kind))
+        row.seconds += float(spent)
+        row.parts[part] = row.parts.get(part, 0.0) + float(spent)
     for layer, macs in net.macs().items():
         for kind, count in macs.items():
             if count and (layer, kind) in rows:

@@ -78,7 +78,7 @@ def overlap(a, b):
 
 
 @pytest.mark.usefixtures("everything_is_divided")
-@pytest.mark.parametrize("threads", [2, 3, 7])
+@pytest.mark.parametrize("threads", [2, 3, 7, 16])
 @pytest.mark.parametrize("arithmetic", ["fp16-fp32acc", "fp16-fma"])
 def test_every_operation_is_done_once_and_waits_for_what_it_needs(arithmetic, threads):
     program = step_program(network(arithmetic))
@@ -125,18 +125,30 @@ def test_no_bit_depends_on_a_trial(arithmetic):
     assert bits(together) == bits(alone)
 
 
-def test_a_program_settles():
-    """For one thread here, where there is nothing to gain, and forgets nothing of it."""
-    net = pyodl.models.tiny_cnn(arithmetic="fp16-fp32acc", seed=0)
-    program = step_program(net)
+def test_a_program_settles_for_one_thread_or_for_all():
+    program = step_program(pyodl.models.tiny_cnn(arithmetic="fp16-fp32acc", seed=0))
+    alone = [[(number, 0, 1, {}) for number in range(len(program))]]
     for _ in range(TRIAL_RUNS):
+        assert program.parts(2) == alone
         program.run(2)
-    everything = [[(number, 0, 1, {}) for number in range(len(program))]]
     found = program.parts(2)
-    assert found == everything or len(found) == 2
-    program.run(1)
+    assert found == alone or sorted({task[0] for own in found for task in own}) == [
+        task[0] for task in alone[0]
+    ]
+    for threads in (1, 0, -1):  # do not make it forget
+        program.run(threads)
     assert program.parts(2) == found
     assert [name for name, _ in program.timed(2)] == [o.name for o in program.operations]
+
+
+@pytest.mark.usefixtures("everything_is_divided")
+def test_a_team_has_no_more_threads_than_a_schedule():
+    alone, together = (network("fp16-fp32acc") for _ in range(2))
+    for threads in (17, 40, 0, 2):
+        for net, count in ((alone, 1), (together, threads)):
+            step_program(net).run(count)
+        assert bits(together) == bits(alone), threads
+    assert len(step_program(network("fp16-fp32acc")).parts(40)) == 16
 
 
 @pytest.mark.usefixtures("everything_is_divided")

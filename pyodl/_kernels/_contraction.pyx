@@ -9,7 +9,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.string cimport memcpy, memset
 
 from pyodl._kernels._capsule cimport kernel_capsule
-from pyodl._kernels._shares cimport contract_reach, divides_by_rows, next_tiles
+from pyodl._kernels._shares cimport Share, contract_reach, next_tiles, share_of
 from pyodl._kernels._strips cimport (
     SHARES, Extent, beside, extent_of, next_block, take_strip, width,
 )
@@ -375,16 +375,13 @@ cdef void contract_tiles(const Arguments *args, int64_t start, int64_t stop) noe
 
 cdef void contract_own_tiles(const Arguments *args, Team team) noexcept nogil:
     """Run the tiles of a thread's share."""
-    cdef bint by_rows
-    cdef int64_t stop, t
+    cdef Share share
     if team.threads == 1:
         contract_tiles(args, 0, args.sizes[1])
         return
-    by_rows = divides_by_rows(<const Tile *>args.arrays[8], args.sizes[1], team.threads)
-    t = next_tiles(args, team, by_rows, 0, &stop)
-    while t < stop:
-        contract_tiles(args, t, stop)
-        t = next_tiles(args, team, by_rows, stop, &stop)
+    share = share_of(args, team)
+    while next_tiles(&share):
+        contract_tiles(args, share.start, share.stop)
 
 
 cdef void contract_shares(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:

@@ -126,7 +126,7 @@ cdef class Program:
 
         Nothing is tried out, or made anew, while somebody runs the program.
         """
-        if threads == 1:
+        if threads <= 1:
             return False
         if self.runs == 0 and (threads != self.trial.threads or is_outdated(&self.trial)):
             if not begin(&self.trial, threads):

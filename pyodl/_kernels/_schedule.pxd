@@ -63,10 +63,10 @@ cdef struct Schedule:
 # An operation that all it needs has been dealt out for.
 cdef struct Candidate:
     int call
-    double ready[16]  # when it may begin, by thread that does all of it
-    double fetching[16]  # how long that thread then fetches
-    double ready_part[16]  # the same of a part each
-    double fetching_part[16]
+    double ready[MOST_THREADS]  # when it may begin, by thread that does all of it
+    double fetching[MOST_THREADS]  # how long that thread then fetches
+    double ready_part[MOST_THREADS]  # the same of a part each
+    double fetching_part[MOST_THREADS]
 
 
 # All tasks in the order in which they are dealt out, and what that goes by.
@@ -83,8 +83,8 @@ cdef struct Deal:
     double *way  # from each call to the end, the longest there is
     Candidate *candidates
     int waiting
-    double free[16]  # when each thread is
-    int places[16]  # in the threads' lists
+    double free[MOST_THREADS]  # when each thread is
+    int places[MOST_THREADS]  # in the threads' lists
 
 
 cdef inline void look_ahead(
@@ -224,7 +224,7 @@ cdef inline void put(Deal *deal, int call, int thread, Team part, double end) no
 cdef inline void put_next(Deal *deal, int chosen) noexcept nogil:
     """Deal a candidate out, to one thread or to all."""
     cdef Candidate one = deal.candidates[chosen]
-    cdef double ends[16]
+    cdef double ends[MOST_THREADS]
     cdef Team part
     cdef int t
     deal.waiting -= 1
@@ -280,7 +280,7 @@ cdef inline void deal_out(Deal *deal) noexcept nogil:
 
 cdef inline void drop_waits(Deal *deal) noexcept nogil:
     """Drop waits that an earlier task of the same thread has had, and mark what is awaited."""
-    cdef int met[16][16]
+    cdef int met[MOST_THREADS][MOST_THREADS]
     cdef int i, k, t
     cdef Task *task
     memset(met, 0, sizeof(met))

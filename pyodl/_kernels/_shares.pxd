@@ -15,7 +15,18 @@ from pyodl._kernels._types cimport Arguments, Reach, Team
 
 
 cdef enum:
-    MOST_SHARES = 64  # of the rows
+    MOST_TEAM = 64  # threads that may share rows
+
+
+# Tiles that a thread runs, and those of them that were found last.
+cdef struct Share:
+    const Tile *tiles
+    int64_t count  # of all tiles
+    Extent whole
+    Team team
+    bint by_rows
+    int64_t start
+    int64_t stop
 
 
 cdef inline int64_t share_of_row(const Extent *whole, const Tile *tile, int shares) noexcept nogil:
@@ -23,42 +34,55 @@ cdef inline int64_t share_of_row(const Extent *whole, const Tile *tile, int shar
     return (tile.first_row - whole.first_row) * shares // max(whole.rows, 1)
 
 
-cdef inline bint divides_by_rows(const Tile *tiles, int64_t count, int shares) noexcept nogil:
+cdef inline bint divides_by_rows(
+    const Tile *tiles, int64_t count, const Extent *whole, int shares
+) noexcept nogil:
     """Whether shares of rows are as much work as shares of tiles, or nearly so."""
-    cdef Extent whole = extent_of(tiles, count)
-    cdef int64_t work[MOST_SHARES]
+    cdef int64_t work[MOST_TEAM]
     cdef int64_t t, tile, everything = 0, most = 0
     cdef int share
-    if shares > MOST_SHARES:
+    if shares > MOST_TEAM:
         return False
     for share in range(shares):
         work[share] = 0
     for t in range(count):
         tile = pyodl_shapes[tiles[t].shape].rows * width(&tiles[t])
-        share = <int>share_of_row(&whole, &tiles[t], shares)
+        share = <int>share_of_row(whole, &tiles[t], shares)
         everything += tile
         work[share] += tile
         most = max(most, work[share])
     return 10 * most * shares <= 11 * everything
 
 
-cdef inline int64_t next_tiles(
-    const Arguments *args, Team team, bint by_rows, int64_t t, int64_t *stop
-) noexcept nogil:
-    """Find the next tiles of a share from ``t`` on: return the first, and set where they stop."""
-    cdef const Tile *tiles = <const Tile *>args.arrays[8]
-    cdef int64_t count = args.sizes[1]
-    cdef Extent whole
-    if not by_rows:
-        stop[0] = share_start(team.thread + 1, team.threads, count)
-        return max(t, share_start(team.thread, team.threads, count))
-    whole = extent_of(tiles, count)
-    while t < count and share_of_row(&whole, &tiles[t], team.threads) != team.thread:
+cdef inline Share share_of(const Arguments *args, Team team) noexcept nogil:
+    """Return which tiles a thread runs, none of them found yet."""
+    cdef Share share
+    share.tiles, share.count, share.team = <const Tile *>args.arrays[8], args.sizes[1], team
+    share.whole = extent_of(share.tiles, share.count)
+    share.by_rows = divides_by_rows(share.tiles, share.count, &share.whole, team.threads)
+    share.start = share.stop = 0
+    return share
+
+
+cdef inline bint next_tiles(Share *share) noexcept nogil:
+    """Find the next tiles that follow one another; return whether there are any."""
+    cdef int64_t t = share.stop
+    cdef Team team = share.team
+    if not share.by_rows:
+        share.start = max(t, share_start(team.thread, team.threads, share.count))
+        share.stop = share_start(team.thread + 1, team.threads, share.count)
+        return share.start < share.stop
+    while t < share.count and (
+        share_of_row(&share.whole, &share.tiles[t], team.threads) != team.thread
+    ):
         t += 1
-    stop[0] = t
-    while stop[0] < count and share_of_row(&whole, &tiles[stop[0]], team.threads) == team.thread:
-        stop[0] += 1
-    return t
+    share.start = t
+    while t < share.count and (
+        share_of_row(&share.whole, &share.tiles[t], team.threads) == team.thread
+    ):
+        t += 1
+    share.stop = t
+    return share.start < share.stop
 
 
 cdef inline void extend(Reach *reach, int64_t start, int64_t stop) noexcept nogil:
@@ -98,21 +122,19 @@ cdef inline void extend_by_tile(
 
 cdef inline Reach contract_reach(const Arguments *args, Team team, int array) noexcept nogil:
     """The share's rows of operand a and of the output, where shares are the same whatever a is."""
-    cdef const Tile *tiles = <const Tile *>args.arrays[8]
     cdef const int32_t *a_k = <const int32_t *>args.arrays[3]
-    cdef bint by_rows = divides_by_rows(tiles, args.sizes[1], team.threads)
     cdef int step = <int>args.sizes[2]
+    cdef Share share
     cdef Reach a, out
-    cdef int64_t t = 0, stop = 0, k, least = INT64_MAX, most = 0
+    cdef int64_t k, least = INT64_MAX, most = 0
     if (array != 0 and array != 10) or step_lists_terms(step) or args.sizes[0] == 0:
         return reach_everything(args, team, array)
     a.start = out.start = INT64_MAX
     a.stop = out.stop = 0
-    t = next_tiles(args, team, by_rows, 0, &stop)
-    while t < stop:
-        for k in range(t, stop):
-            extend_by_tile(args, &tiles[k], &a, &out)
-        t = next_tiles(args, team, by_rows, stop, &stop)
+    share = share_of(args, team)
+    while next_tiles(&share):
+        for k in range(share.start, share.stop):
+            extend_by_tile(args, &share.tiles[k], &a, &out)
     if array == 0:
         for k in range(args.sizes[0]):
             least, most = min(least, a_k[k]), max(most, a_k[k])

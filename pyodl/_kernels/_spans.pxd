@@ -18,7 +18,7 @@ cdef struct Call:
     const Arguments *arguments
     int arrays
     int inputs
-    uintptr_t stops[12]  # of the arrays
+    uintptr_t stops[MOST_ARRAYS]  # of the arrays
     double time  # that it takes alone, in nanoseconds
 
 
@@ -35,10 +35,10 @@ cdef struct Task:
     int place  # in the thread's list, beginning with 1
     bint awaited  # whether another thread waits for it
     Team part
-    int after[16]  # by thread: the place of the last task that must be done before; 0 is none
+    int after[MOST_THREADS]  # by thread: the place of the last task to be done before, or 0
     double end  # when it is likely to be done
-    Span spans[12]
-    Span fetched[12]  # what of them other threads have written
+    Span spans[MOST_ARRAYS]
+    Span fetched[MOST_ARRAYS]  # what of them other threads have written
 
 
 cdef inline void measure(const Call *call, Task *task) noexcept nogil:

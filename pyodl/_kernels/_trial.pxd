@@ -17,12 +17,14 @@ from pyodl._kernels._spans cimport Call
 
 
 cdef enum:
-    LISTENED = 5  # runs on one thread
+    LISTENED = 5  # runs on one thread, and as many at the end
     SCHEDULES = 32  # that are tried, the second half of them much like the best ones
     COMPARED = 4  # runs of each
-    SETTLED = LISTENED + SCHEDULES * COMPARED
+    RIVALS_DONE = LISTENED + SCHEDULES * COMPARED
+    SETTLED = RIVALS_DONE + LISTENED
     OUTDATED = SETTLED + 5000  # runs after which data, and what else the machine does, may differ
 
+    HOPELESS = 2  # times the time on one thread
     NANOSECONDS = 1000000000
 
 
@@ -70,6 +72,12 @@ cdef inline void deallocate(Trial *trial) noexcept nogil:
     free(trial.rival.odds)
 
 
+cdef inline Policy usual() noexcept nogil:
+    cdef Policy policy
+    policy.handing_on, policy.fetched_line, policy.eagerness = 600, 2, 0.5
+    return policy
+
+
 cdef inline bint begin(Trial *trial, int threads) noexcept nogil:
     """Forget what is known of another team; return whether there was memory for a new trial."""
     cdef int i
@@ -78,6 +86,7 @@ cdef inline bint begin(Trial *trial, int threads) noexcept nogil:
     release(&trial.best.schedule)
     trial.threads, trial.tried, trial.dice = threads, 0, 1
     trial.alone = trial.best.time = DBL_MAX
+    trial.best.policy = usual()
     for i in range(trial.count):
         trial.calls[i].time = DBL_MAX
         trial.best.odds[i] = 1
@@ -93,11 +102,11 @@ cdef inline double throw_dice(Trial *trial, double most) noexcept nogil:
 cdef inline void vary(Trial *trial) noexcept nogil:
     """Set by what the next schedule is made: at first anything, then nearly what the best was."""
     cdef Attempt *rival = &trial.rival
-    cdef bint first = trial.tried < SETTLED // 2
+    cdef bint first = trial.tried < RIVALS_DONE // 2
     cdef double most = 6 if first else 1.5
     cdef int i
     if first:
-        rival.policy.handing_on, rival.policy.fetched_line, rival.policy.eagerness = 600, 2, 0.5
+        rival.policy = usual()
     else:
         rival.policy = trial.best.policy
     rival.policy.handing_on *= throw_dice(trial, most)
@@ -158,7 +167,7 @@ cdef inline bint team_is_quicker(const Trial *trial) noexcept nogil:
 
 cdef inline bint listens(const Trial *trial) noexcept nogil:
     """Whether the next run is on one thread."""
-    return trial.tried < LISTENED
+    return trial.tried < LISTENED or trial.tried >= RIVALS_DONE
 
 
 cdef inline bint wants_schedule(const Trial *trial) noexcept nogil:
@@ -182,5 +191,7 @@ cdef inline void note_rival(Trial *trial, double seconds) noexcept nogil:
     trial.tried += 1
     trial.rival.time = min(trial.rival.time, max(trial.rival.least, NANOSECONDS * seconds))
     trial.rival.least = min(trial.rival.least, NANOSECONDS * seconds)
-    if wants_schedule(trial) and trial.rival.time < trial.best.time:
+    if trial.rival.least > HOPELESS * trial.alone:  # somebody else has one of the processors
+        trial.tried += (RIVALS_DONE - trial.tried) % COMPARED
+    if (RIVALS_DONE - trial.tried) % COMPARED == 0 and trial.rival.time < trial.best.time:
         settle_for_rival(trial)

@@ -68,8 +68,8 @@ static inline void team_tell(pyodl_progress *own, int done) {
     __atomic_store_n(&own->done, done, __ATOMIC_RELEASE);
 }
 
-/* Fetch what another thread has written into this one's cache, from end to end: in the order in which a
- * kernel reads it, processors fetch a line at a time. */
+/* Fetch what another thread has written into this one's cache, from end to end: in the order in which
+ * a kernel reads it, processors fetch a line at a time. */
 static inline void team_fetch(uintptr_t start, uintptr_t stop) {
     for (uintptr_t line = start; line < stop; line += 64)
         __builtin_prefetch((const void *)line, 0, 3);
