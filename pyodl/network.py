@@ -32,8 +32,8 @@ Seed = int | np.random.Generator | None
 def host_threads(num_threads: int | None) -> int:
     """Return the threads to run a step with.
 
-    None is one: waking a second thread for every kernel takes longer than the kernels of networks
-    that fit a microcontroller.
+    None is one: a second thread makes little difference to networks that fit a microcontroller, and
+    takes a processor.
 
     Raises
     ------

@@ -96,7 +96,7 @@ cdef class Program:
     """A fixed sequence of operations, run by one call.
 
     The first `TRIAL_RUNS` runs on several threads try out who does what (``_trial.pxd``). The
-    quickest way stays for some thousand runs; no bit depends on it.
+    quickest way stays for some thousand runs on as many threads; no bit depends on it.
 
     Parameters
     ----------
