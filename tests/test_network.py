@@ -13,6 +13,7 @@ from pyodl import formats
 from pyodl import primitives as P
 from pyodl._kernels import set_parallel_work
 from pyodl.arithmetic import ARITHMETICS
+from pyodl.bench import programs
 from pyodl.layers import (
     Add,
     AvgPool2D,
@@ -442,3 +443,22 @@ def test_a_failed_save_leaves_the_old_file(tmp_path):
     with pytest.raises(FileNotFoundError):
         net.save(tmp_path / "nowhere" / "net.npz")
     assert [p.name for p in tmp_path.iterdir()] == ["net.npz"]
+
+
+def readers_of_weights(arithmetic, layer):
+    net = pyodl.models.resnet8(arithmetic=arithmetic, seed=0)
+    pyodl.train_step(net, an_image(net), 3, lr=0.01)
+    weights = net.parameters()[f"{layer}.weight"]
+    return {
+        operation.name.partition(": ")[2]
+        for program in programs(net)
+        for operation in program.operations
+        for array in operation.arrays[: operation.inputs]
+        if array is not None and np.shares_memory(array, weights)
+    }
+
+
+def test_weights_are_read_where_they_lie_if_a_step_takes_what_is_stored():
+    layer = "stack1_conv1"
+    assert readers_of_weights("fp32", layer) == {"conv2d forward", "conv2d input gradient"}
+    assert readers_of_weights("bf16-fp32acc", layer) == {"stage"}

@@ -81,7 +81,7 @@ class BoundConvolution:
         """``out`` = x * w, without bias."""
         image, operations = self._image(x, self.conv.image)
         if self.conv.lanes_are_pixels(self.conv.out_channels):
-            weights, stage = self._stager.flat(w)
+            weights, stage = self._stager.left(w)
             operands = (weights, image)
         else:
             weights, stage = self._stager.transposed(w, self.conv.out_channels)
@@ -278,7 +278,7 @@ class BoundConvolution:
     ) -> tuple[tuple[ndarray, ndarray], tuple[Operation, ...]]:
         """Return a and b of an input gradient, and what stages the weights."""
         if conv.lanes_are_pixels(conv.channels):
-            weights, stage = self._stager.flat(w, step)
+            weights, stage = self._stager.left(w, step)
             return (weights, image), stage
         if conv.layout == "HWC":
             weights, stage = self._stager.flat(w, step)

@@ -123,7 +123,7 @@ def bind_product(
         product, a, b = product.mirrored(), b, a
         cut = cut and cut.mirrored()
     stager = stager or Stager(arithmetic, cores)
-    left, stage_left = stager.flat(a)
+    left, stage_left = stager.left(a)
     if product.wants_panels:
         rows, columns = product.k, product.m
         neighbours = product.columns_are_neighbours

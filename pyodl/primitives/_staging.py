@@ -202,6 +202,17 @@ class Stager:
 
         return self.stage(("flat", source.size), source, [source.size], copies, step=step)
 
+    def left(
+        self, source: ndarray, step: Step | None = None
+    ) -> tuple[ndarray, tuple[Operation, ...]]:
+        """Stage a tensor as it lies for operand a, of which kernels read no more than its elements.
+
+        It is not staged at all where the step takes what is stored.
+        """
+        if source.dtype == (self.step if step is None else step).operand:
+            return source.reshape(-1), ()
+        return self.flat(source, step)
+
     def transposed(
         self, source: ndarray, rows: int, padded_rows: int | None = None
     ) -> tuple[ndarray, tuple[Operation, ...]]:
