@@ -71,7 +71,7 @@ def check(arithmetic, x, dy, flags, ran, **call):
         return
     (flag,) = (int(flag[0]) for flag in flags)
     x_bits = bits_of(x)
-    zeros = np.count_nonzero(x_bits == 0)
+    zeros = np.count_nonzero(x_bits & 0x7FFF == 0)
     may_be_negative_zero = arithmetic not in ("fp16-fp32acc", "fp16-muladd")
     signed = (x_bits >> 15).any() and may_be_negative_zero
     covers = 2 * len(dy) <= step_of(OWN[arithmetic]).lanes  # several taps in a register

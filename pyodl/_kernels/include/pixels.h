@@ -235,14 +235,21 @@ static inline int gradient_of_channel(const pyodl_pixels *p, int step, int64_t c
 static inline int pays_by_pixels(int step, const uint16_t *x, int64_t count, uint16_t infinity,
                                  int64_t out_channels) {
     const int covers = 2 * out_channels <= step_lanes(step);
+    const int64_t most = 1 << 14; /* counted in as many bits as a value has, for as many lanes */
     int64_t zeros = 0;
-    uint16_t nonfinite = 0, negative = 0;
-    for (int64_t i = 0; i < count; i++) {
-        nonfinite |= (x[i] & 0x7FFFu) >= infinity;
-        negative |= x[i] >> 15;
-        zeros += x[i] == 0;
+    uint16_t largest = 0, bits = 0;
+    for (int64_t first = 0; first < count; first += most) {
+        const int64_t stop = first + at_most(count - first, most);
+        uint16_t found = 0;
+        for (int64_t i = first; i < stop; i++) {
+            const uint16_t magnitude = x[i] & 0x7FFFu;
+            largest = magnitude > largest ? magnitude : largest;
+            bits |= x[i];
+            found += (uint16_t)(magnitude - 1) >> 15;
+        }
+        zeros += found;
     }
-    return !nonfinite && !(negative && step_may_reach_negative_zero(step)) &&
+    return largest < infinity && !(bits >> 15 && step_may_reach_negative_zero(step)) &&
            (covers || 4 * zeros >= count);
 }
 
