@@ -114,8 +114,8 @@ class Compiled:
         )
         self._rate = (0.0, 0.0)
         parts = (self.forward, self.backward, self.update)
-        whole = Program(operation for part in parts for operation in part.operations)
-        self.step = Step(whole, self.input, self.target, self.loss, arithmetic.code)
+        self.whole = Program(operation for part in parts for operation in part.operations)
+        self.step = Step(self.whole, self.input, self.target, self.loss, arithmetic.code)
 
     def _backward(
         self, nodes: Sequence[Node], gradient: ndarray, trained: Collection[str]

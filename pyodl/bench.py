@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pyodl import _kernels, datasets
 from pyodl import arithmetic as arithmetics
 from pyodl._bench_torch import TorchStep, load_torch, torch_threads
-from pyodl._kernels import TRIAL_RUNS, Operation, Program
+from pyodl._kernels import TRIAL_RUNS, Operation
 from pyodl.formats import round_to
 from pyodl.models import MODELS
 from pyodl.network import Network
@@ -163,14 +163,9 @@ def measure(model: str, arithmetic: str, *, threads: int = 1, steps: int = 40) -
     """
     net = _network(model, arithmetic)
     step = _step(net, model, threads)
-    kernels = programs(net)
+    kernels = net.compiled(_LOSS).whole
     peak, peak_macs = fma_peak(threads, arithmetic=arithmetic)
-
-    def run_kernels() -> None:
-        for program in kernels:
-            program.run(threads)
-
-    turns = [step, run_kernels, lambda: peak.run(threads)]
+    turns = [step, lambda: kernels.run(threads), lambda: peak.run(threads)]
     seconds = in_turns(turns, steps, _warm_up(threads))
     macs = sum(sum(layer.values()) for layer in net.macs().values())
     return Timing(
@@ -257,15 +252,15 @@ def profile(model: str, arithmetic: str, *, threads: int = 1, steps: int = 40) -
     net = _network(model, arithmetic)
     step = _step(net, model, threads)
     step()
-    forward, backward, update = programs(net)
-    whole = Program([*forward.operations, *backward.operations, *update.operations])
+    compiled = net.compiled(_LOSS)
+    whole, forward, backward = compiled.whole, len(compiled.forward), len(compiled.backward)
     for _ in range(_warm_up(threads)):
         whole.run(threads)
     with _without_collection():
         runs = [[seconds for _, seconds in whole.timed(threads)] for _ in range(steps)]
     names = [operation.name for operation in whole.operations]
-    of_backward = names[len(forward) : len(forward) + len(backward)]
-    kinds = ["forward"] * len(forward) + _backward_steps(of_backward) + ["update"] * len(update)
+    kinds = ["forward"] * forward + _backward_steps(names[forward : forward + backward])
+    kinds += ["update"] * len(compiled.update)
     rows: dict[tuple[str, str], Row] = {}
     for name, kind, spent in zip(names, kinds, np.median(runs, axis=0), strict=True):
         layer, _, part = name.rpartition(": ")
@@ -350,12 +345,6 @@ def fma_peak(
     )
     operation.macs = _kernels.PEAK_MACS[step_of(chosen)] * rounds * threads
     return operation, operation.macs
-
-
-def programs(net: Network) -> tuple[Program, Program, Program]:
-    """Return what a training step of ``net`` runs: forward, backward, update."""
-    compiled = net.compiled(_LOSS)
-    return compiled.forward, compiled.backward, compiled.update
 
 
 @contextmanager

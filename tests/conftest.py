@@ -3,6 +3,7 @@
 import os
 import pathlib
 import sys
+from contextlib import contextmanager
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -25,14 +26,30 @@ settings.register_profile("explore", deadline=None, max_examples=2000)
 settings.load_profile("repeatable")  # --hypothesis-profile=explore looks further
 
 
-@pytest.fixture(scope="module")
-def every_operation_is_shared():
+@contextmanager
+def sharing_everything():
     """Small operations run on one thread, whatever is asked for, unless they are told not to."""
     from pyodl._kernels import set_parallel_work
 
     old = set_parallel_work(0)
-    yield
-    set_parallel_work(old)
+    try:
+        yield
+    finally:
+        set_parallel_work(old)
+
+
+@pytest.fixture(scope="module")
+def every_operation_is_shared():
+    """For all tests of a file."""
+    with sharing_everything():
+        yield
+
+
+@pytest.fixture
+def threads_for_everything():
+    """For one test."""
+    with sharing_everything():
+        yield
 
 
 @pytest.fixture

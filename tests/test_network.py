@@ -7,13 +7,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from networks import an_image, bits, step_of_network
 
 import pyodl
-from pyodl import formats
 from pyodl import primitives as P
-from pyodl._kernels import set_parallel_work
 from pyodl.arithmetic import ARITHMETICS
-from pyodl.bench import programs
 from pyodl.layers import (
     Add,
     AvgPool2D,
@@ -51,15 +49,6 @@ def branching(arithmetic="fp16-fp32acc", device="pulp-open", seed=3):
         Linear(5, name="fc"),
     ]
     return pyodl.Network(layers, SHAPE, arithmetic=arithmetic, device=device, seed=seed)
-
-
-def an_image(net, seed=0):
-    values = np.random.default_rng(seed).standard_normal(net.input_shape)
-    return formats.round_to(values, net.arithmetic.storage)
-
-
-def bits(arrays):
-    return {name: formats.to_bits(array).tolist() for name, array in arrays.items()}
 
 
 def step_by_hand(w, x, target, lr, decay, arithmetic, cores):
@@ -147,14 +136,6 @@ def test_step_is_the_chain_of_primitives(arithmetic, device):
         assert bits(net.activations()) == bits(expected[1])
         assert bits(net.gradients()) == bits(expected[2])
         assert bits(net.parameters()) == bits(expected[3])
-
-
-@pytest.fixture
-def threads_for_everything():
-    """Have threads share every operation, however small it is."""
-    old = set_parallel_work(0)
-    yield
-    set_parallel_work(old)
 
 
 @pytest.mark.parametrize("arithmetic", ARITHMETICS)
@@ -451,8 +432,7 @@ def readers_of_weights(arithmetic, layer):
     weights = net.parameters()[f"{layer}.weight"]
     return {
         operation.name.partition(": ")[2]
-        for program in programs(net)
-        for operation in program.operations
+        for operation in step_of_network(net).operations
         for array in operation.arrays[: operation.inputs]
         if array is not None and np.shares_memory(array, weights)
     }

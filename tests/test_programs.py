@@ -4,35 +4,17 @@ import threading
 
 import numpy as np
 import pytest
+from networks import an_image, bits, step_of_network, uneven
 from reference import ARITHMETICS
-from test_reach import network
 
 import pyodl
-from pyodl._kernels import Program, set_parallel_work
-from pyodl._kernels._program import TRIAL_RUNS
-from pyodl.bench import programs
-
-
-@pytest.fixture
-def everything_is_divided():
-    old = set_parallel_work(0)
-    yield
-    set_parallel_work(old)
-
-
-def an_image(net, seed):
-    values = np.random.default_rng(seed).standard_normal(net.input_shape)
-    return pyodl.formats.round_to(values, net.arithmetic.storage)
+from pyodl._kernels import TRIAL_RUNS
 
 
 def step_program(net):
-    """Return a training step as a program of its own."""
-    pyodl.train_step(net, an_image(net, 0), 1, lr=0.0)
-    return Program(operation for program in programs(net) for operation in program.operations)
-
-
-def bits(net):
-    return [pyodl.formats.to_bits(array).tobytes() for array in net.parameters().values()]
+    """Return the program of a training step, with tensors as they are after one."""
+    pyodl.train_step(net, an_image(net), 1, lr=0.0)
+    return step_of_network(net)
 
 
 def clocks_of(parts):
@@ -77,11 +59,11 @@ def overlap(a, b):
     return bool(((a[:, None, 0] < b[None, :, 1]) & (b[None, :, 0] < a[:, None, 1])).any())
 
 
-@pytest.mark.usefixtures("everything_is_divided")
+@pytest.mark.usefixtures("threads_for_everything")
 @pytest.mark.parametrize("threads", [2, 3, 7, 16])
 @pytest.mark.parametrize("arithmetic", ["fp16-fp32acc", "fp16-fma"])
 def test_every_operation_is_done_once_and_waits_for_what_it_needs(arithmetic, threads):
-    program = step_program(network(arithmetic))
+    program = step_program(uneven(arithmetic))
     parts = program.parts(threads)
     assert len(parts) == threads
     done = {}
@@ -116,13 +98,13 @@ def test_every_operation_is_done_once_and_waits_for_what_it_needs(arithmetic, th
 @pytest.mark.parametrize("arithmetic", ARITHMETICS)
 def test_no_bit_depends_on_a_trial(arithmetic):
     """While a program tries schedules out, and afterwards."""
-    alone, together = (network(arithmetic) for _ in range(2))
+    alone, together = (uneven(arithmetic) for _ in range(2))
     for step in range(TRIAL_RUNS + 5):
         for net, threads in ((alone, 1), (together, 2)):
             pyodl.train_step(net, an_image(net, step % 4), step % 10, lr=0.01, num_threads=threads)
         if step % 3 == 0:
-            assert bits(together) == bits(alone), step
-    assert bits(together) == bits(alone)
+            assert bits(together.parameters()) == bits(alone.parameters()), step
+    assert bits(together.parameters()) == bits(alone.parameters())
 
 
 def test_a_program_settles_for_one_thread_or_for_all():
@@ -141,20 +123,20 @@ def test_a_program_settles_for_one_thread_or_for_all():
     assert [name for name, _ in program.timed(2)] == [o.name for o in program.operations]
 
 
-@pytest.mark.usefixtures("everything_is_divided")
+@pytest.mark.usefixtures("threads_for_everything")
 def test_a_team_has_no_more_threads_than_a_schedule():
-    alone, together = (network("fp16-fp32acc") for _ in range(2))
+    alone, together = (uneven("fp16-fp32acc") for _ in range(2))
     for threads in (17, 40, 0, 2):
         for net, count in ((alone, 1), (together, threads)):
             step_program(net).run(count)
-        assert bits(together) == bits(alone), threads
-    assert len(step_program(network("fp16-fp32acc")).parts(40)) == 16
+        assert bits(together.parameters()) == bits(alone.parameters()), threads
+    assert len(step_program(uneven("fp16-fp32acc")).parts(40)) == 16
 
 
-@pytest.mark.usefixtures("everything_is_divided")
+@pytest.mark.usefixtures("threads_for_everything")
 def test_two_callers_of_one_program_do_not_hang():
     """What they compute is theirs to sort out: they share its buffers."""
-    program = step_program(network("fp16-fp32acc"))
+    program = step_program(uneven("fp16-fp32acc"))
     callers = [
         threading.Thread(target=lambda t=t: [program.run(t) for _ in range(20)]) for t in (2, 3)
     ]

@@ -2,25 +2,11 @@
 
 import numpy as np
 import pytest
+from networks import an_image, step_of_network, uneven
 from reference import ARITHMETICS
 
 import pyodl
 from pyodl.arithmetic import get
-from pyodl.bench import programs
-from pyodl.layers import (
-    Add,
-    AvgPool2D,
-    Conv2D,
-    DepthwiseConv2D,
-    Flatten,
-    InstanceNorm,
-    LeakyReLU,
-    Linear,
-    MaxPool2D,
-    PointwiseConv2D,
-    ReLU,
-    Sigmoid,
-)
 from pyodl.primitives._staging import bind_copy
 from pyodl.primitives._steps import step_of
 
@@ -34,37 +20,11 @@ ALWAYS_NARROWED = {
 }
 
 
-def network(arithmetic):
-    """Return a network with every kind of operation, whose sizes no team divides evenly."""
-    layers = [
-        Conv2D(16, 3, padding=1, name="stem"),
-        ReLU(name="a"),
-        Conv2D(34, 3, stride=2, padding="same", name="down"),
-        ReLU(name="b"),
-        Conv2D(35, 3, padding=1, name="plain"),
-        ReLU(name="c"),
-        Conv2D(35, 1, stride=2, inputs="a", name="proj"),
-        Add(inputs=("c", "proj"), name="sum"),
-        Conv2D(9, (3, 2), padding=1, algorithm="direct", name="direct"),
-        InstanceNorm(name="norm"),
-        DepthwiseConv2D(3, padding=1, name="dw"),
-        LeakyReLU(0.25, name="leaky"),
-        PointwiseConv2D(19, name="pw"),
-        Sigmoid(name="sigmoid"),
-        MaxPool2D(2, name="max"),
-        AvgPool2D(2, name="avg"),
-        Flatten(name="flat"),
-        Linear(10, name="fc"),
-    ]
-    return pyodl.Network(layers, (3, 21, 26), arithmetic=arithmetic, seed=1)
-
-
 def operations(arithmetic):
-    net = network(arithmetic)
-    image = np.random.default_rng(2).standard_normal(net.input_shape)
+    net = uneven(arithmetic)
     for _ in range(2):
-        pyodl.train_step(net, pyodl.formats.round_to(image, net.arithmetic.storage), 3, lr=0.01)
-    return [operation for program in programs(net) for operation in program.operations]
+        pyodl.train_step(net, an_image(net), 3, lr=0.01)
+    return step_of_network(net).operations
 
 
 def memory_of(operation):

@@ -6,7 +6,6 @@ import pytest
 import pyodl
 from pyodl import formats
 from pyodl import primitives as P
-from pyodl._kernels import set_parallel_work
 from pyodl.layers import Conv2D, Flatten, Linear, ReLU
 from pyodl.models import tiny_cnn
 
@@ -80,17 +79,14 @@ def test_a_batch_adds_up_gradients(arithmetic, accumulate):
     assert bits(net) == {name: formats.to_bits(array).tolist() for name, array in w.items()}
 
 
+@pytest.mark.usefixtures("threads_for_everything")
 def test_threads_change_no_bit_in_batches():
     images, labels = some_data()
     nets = []
-    old = set_parallel_work(0)
-    try:
-        for threads in (1, 2, 7):
-            net = small()
-            pyodl.fit(net, images, labels, epochs=2, batch_size=3, num_threads=threads)
-            nets.append(bits(net))
-    finally:
-        set_parallel_work(old)
+    for threads in (1, 2, 7):
+        net = small()
+        pyodl.fit(net, images, labels, epochs=2, batch_size=3, num_threads=threads)
+        nets.append(bits(net))
     assert nets[0] == nets[1] == nets[2]
 
 

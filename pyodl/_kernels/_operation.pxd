@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uintptr_t
 
-from pyodl._kernels._spans cimport Call
+from pyodl._kernels._spans cimport MOST_ARRAYS, Call
 from pyodl._kernels._types cimport Arguments, Kernel, ReachOf
 
 
@@ -16,7 +16,7 @@ cdef class Operation:
     cdef ReachOf reach_of
     cdef readonly tuple arrays
     cdef readonly int inputs
-    cdef uintptr_t stops[12]
+    cdef uintptr_t stops[MOST_ARRAYS]
     cdef public str name
     cdef public long long macs
     cdef public double effort

@@ -322,7 +322,7 @@ cdef inline void write_task(
             schedule.waits[waits[0]].place = task.after[k]
             waits[0] += 1
     for k in range(MOST_ARRAYS):
-        if size_of(&task.fetched[k]):
+        if size_of(task.fetched[k]):
             schedule.fetches[fetches[0]] = task.fetched[k]
             fetches[0] += 1
     turn.waits, turn.fetches = waits[0] - turn.first_wait, fetches[0] - turn.first_fetch

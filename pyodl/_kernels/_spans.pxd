@@ -56,7 +56,7 @@ cdef inline void measure(const Call *call, Task *task) noexcept nogil:
                 task.spans[i].stop = min(call.stops[i], base + <uintptr_t>reach.stop)
 
 
-cdef inline int64_t size_of(const Span *span) noexcept nogil:
+cdef inline int64_t size_of(Span span) noexcept nogil:
     return <int64_t>(span.stop - span.start) if span.start < span.stop else 0
 
 
@@ -72,11 +72,9 @@ cdef inline bint disturbs(
 ) noexcept nogil:
     """Whether one of two tasks writes what the other one reads or writes."""
     cdef int i, j
-    cdef Span both
     for i in range(earlier.arrays):
         for j in range(later.inputs if i < earlier.inputs else 0, later.arrays):
-            both = shared(&before.spans[i], &after.spans[j])
-            if size_of(&both):
+            if size_of(shared(&before.spans[i], &after.spans[j])):
                 return True
     return False
 
@@ -87,11 +85,9 @@ cdef inline int64_t handed_on(
     """Return how many bytes a task reads that another one has written."""
     cdef int i, j
     cdef int64_t found = 0
-    cdef Span both
     for i in range(earlier.inputs, earlier.arrays):
         for j in range(later.inputs):
-            both = shared(&before.spans[i], &after.spans[j])
-            found += size_of(&both)
+            found += size_of(shared(&before.spans[i], &after.spans[j]))
     return found
 
 
@@ -120,11 +116,11 @@ cdef inline void note_fetches(
     for i in range(earlier.inputs, earlier.arrays):
         for j in range(later.inputs):
             both = shared(&before.spans[i], &task.spans[j])
-            if size_of(&both) == 0 or has_reached(before, task, &both):
+            if size_of(both) == 0 or has_reached(before, task, &both):
                 continue
             if task.part.threads > 1:
                 task.fetched[j] = task.spans[j]
-            elif size_of(&task.fetched[j]) == 0:
+            elif size_of(task.fetched[j]) == 0:
                 task.fetched[j] = both
             else:
                 task.fetched[j].start = min(task.fetched[j].start, both.start)
