@@ -50,6 +50,7 @@ __all__ = [
     "KERNELS",
     "LANES",
     "LISTS_TERMS",
+    "MOST_COLUMNS",
     "OPERANDS",
     "PEAK_MACS",
     "SHAPES",
@@ -102,6 +103,7 @@ BY_PIXELS: tuple[bool, ...] = _LOADED["_contraction"].BY_PIXELS
 LISTS_TERMS: tuple[bool, ...] = _LOADED["_contraction"].LISTS_TERMS
 # Of tiles: rows, registers, how many of the rows may lie equally far apart.
 SHAPES: tuple[tuple[int, int, int], ...] = _LOADED["_contraction"].SHAPES
+MOST_COLUMNS: int = _LOADED["_pixels"].MOST_COLUMNS  # of sums in a row of "convolve_pixels"
 PEAK_MACS: tuple[int, ...] = _LOADED["_peak"].PEAK_MACS  # of one round of "fma_peak", by step
 
 

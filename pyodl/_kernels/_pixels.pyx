@@ -1,18 +1,28 @@
-"""The weight gradient of a convolution by pixels of its input, where many of those are zero."""
+"""Convolutions and their gradients by pixels of an image, of which many are zero."""
 
 from libc.stdint cimport int32_t, int64_t, uint16_t
 
 from pyodl._kernels._capsule cimport kernel_capsule, lone_capsule
-from pyodl._kernels._team cimport reach_everything, reach_items, share_out, stored_size
-from pyodl._kernels._tile cimport (
-    NEGATIVE_ZERO, NONFINITE, flag_at, raise_flag, rounding_begin, rounding_restore,
+from pyodl._kernels._team cimport (
+    reach_everything, reach_items, share_out, share_start, stored_size,
 )
-from pyodl._kernels._types cimport PYODL_FLOAT16, Arguments, Reach, Team, storage_format
+from pyodl._kernels._tile cimport (
+    NEGATIVE_ZERO, NONFINITE, PYODL_LANES, UNBOUNDED, bounded_step, flag_at, raise_flag,
+    rounding_begin, rounding_restore, sums_are_bounded,
+)
+from pyodl._kernels._types cimport (
+    PYODL_FLOAT16, Arguments, Reach, Team, load_value, storage_format,
+)
 
 
-cdef extern from "include/pixels.h" nogil:
+cdef extern from "include/listed_pixels.h" nogil:
     int PIXELS_ARE_NAN
     int PIXELS_ARE_NEGATIVE_ZERO
+    ctypedef struct Survey "pyodl_survey":
+        uint16_t largest
+    Survey survey_values(const uint16_t *, int64_t) noexcept
+
+cdef extern from "include/pixels.h" nogil:
     ctypedef struct Pixels "pyodl_pixels":
         const void *x
         const int32_t *place
@@ -23,28 +33,65 @@ cdef extern from "include/pixels.h" nogil:
         int64_t out_channels
         int64_t row
     int gradient_of_channel(const Pixels *, int, int64_t) noexcept
-    bint pays_by_pixels(int, const uint16_t *, int64_t, uint16_t, int64_t) noexcept
-    bint has_nonfinite(int, const void *, int64_t) noexcept
+    bint pays_by_pixels(int, Survey, int64_t) noexcept
+
+cdef extern from "include/convolve.h" nogil:
+    ctypedef struct Convolution "pyodl_convolution":
+        const void *x
+        const int32_t *place
+        const float *w
+        void *out
+        int64_t channels
+        int64_t rows
+        int64_t columns
+        int64_t out_channels
+        int64_t out_rows
+        int64_t out_columns
+        int64_t kernel
+        int64_t stride[2]
+        int64_t first[2]
+        int64_t mirrored
+        int64_t left
+        int64_t width
+    int PYODL_BAND_BYTES
+    int step_around(int, bint) noexcept
+    int64_t registers_together(const Convolution *, int, int64_t) noexcept
+    int convolve_rows(const Convolution *, int, int64_t, int64_t, int64_t, int64_t) noexcept
 
 
 cdef void survey(const Arguments *args, Team team) noexcept nogil:
-    """Set a flag to whether a weight gradient must be contracted, rather than by pixels.
+    """Set a flag to what stands in the way of sums by pixels (`Doubt`); 0 if nothing does.
 
-    Arrays: x, dy, flag (int32 of `Doubt`). Sizes: elements of x, of dy; step, output channels. One
-    thread looks.
+    `NONFINITE` has the contraction run that follows: for infinities and NaNs, or because pixels
+    would not pay.
+
+    Arrays: x, of which pixels are listed; the other operand; flag. Sizes: elements of x, of the
+    other; step, K; output channels of a weight gradient, or 0 where pixels pay whatever they are.
+    One thread looks.
     """
     cdef int format = storage_format(args.arithmetic)
+    cdef int step = <int>args.sizes[2]
     cdef uint16_t infinity = 0x7C00 if format == PYODL_FLOAT16 else 0x7F80
-    cdef bint pays = (
-        pays_by_pixels(<int>args.sizes[2], <const uint16_t *>args.arrays[0], args.sizes[0],
-                       infinity, args.sizes[3])
-        and not has_nonfinite(format, args.arrays[1], args.sizes[1]))
-    (<int32_t *>args.arrays[2])[0] = 0 if pays else NONFINITE
+    cdef Survey x = survey_values(<const uint16_t *>args.arrays[0], args.sizes[0])
+    cdef Survey other = survey_values(<const uint16_t *>args.arrays[1], args.sizes[1])
+    cdef int32_t *flag = <int32_t *>args.arrays[2]
+    flag[0] = 0
+    if x.largest >= infinity or other.largest >= infinity or (
+        args.sizes[4] != 0 and not pays_by_pixels(step, x, args.sizes[4])
+    ):
+        flag[0] = NONFINITE
+    elif not sums_are_bounded(
+        load_value(format, &x.largest, 0), load_value(format, &other.largest, 0), args.sizes[3]
+    ):
+        flag[0] = UNBOUNDED
 
+
+# ---- weight gradient ----------------------------------------------------------------------------
 
 cdef void gradient_part(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
     cdef Pixels p
     cdef int step = <int>args.sizes[0]
+    cdef int32_t *flag = <int32_t *>args.arrays[4]
     cdef int found = 0
     cdef int64_t channel
     cdef unsigned mode = rounding_begin(step)
@@ -56,13 +103,15 @@ cdef void gradient_part(const Arguments *args, int64_t start, int64_t stop) noex
     p.pixels = args.sizes[2]
     p.out_channels = args.sizes[3]
     p.row = args.sizes[4]
+    if not flag_at(flag) & UNBOUNDED:
+        step = bounded_step(step)
     for channel in range(start, stop):
         found |= gradient_of_channel(&p, step, channel)
     rounding_restore(mode)
     if found & PIXELS_ARE_NAN:
-        raise_flag(<int32_t *>args.arrays[4], NONFINITE)
+        raise_flag(flag, NONFINITE)
     if found & PIXELS_ARE_NEGATIVE_ZERO:
-        raise_flag(<int32_t *>args.arrays[4], NEGATIVE_ZERO)
+        raise_flag(flag, NEGATIVE_ZERO)
 
 
 cdef void contract_pixels(const Arguments *args, Team team) noexcept nogil:
@@ -72,8 +121,8 @@ cdef void contract_pixels(const Arguments *args, Team team) noexcept nogil:
     a -0, which zeros left out may have made +0. The contraction that follows looks at it.
 
     Arrays: x (storage), place (int32: where in dy each pixel meets its first tap), dy (operands,
-    channels last, with a border of -0), dw (storage), flag. Sizes: step; channels, pixels, output
-    channels; elements of a row of dy.
+    channels last, with a border of -0), dw (storage), flag. Sizes: step;
+    channels, pixels, output channels; elements of a row of dy.
     """
     # Where others have found a NaN by now, the contraction computes everything again.
     if not flag_at(<const int32_t *>args.arrays[4]) & NONFINITE:
@@ -87,7 +136,83 @@ cdef Reach contract_pixels_reach(const Arguments *args, Team team, int array) no
     return reach_items(team, args.sizes[1], args.sizes[2] * stored_size(args))
 
 
+# ---- convolution and input gradient --------------------------------------------------------------
+
+cdef enum:
+    FEW_ROWS = 4  # that a share has at least
+
+
+cdef inline Convolution convolution_of(const Arguments *args) noexcept nogil:
+    cdef Convolution c
+    c.x = args.arrays[0]
+    c.place = <const int32_t *>args.arrays[1]
+    c.w = <const float *>args.arrays[2]
+    c.out = args.arrays[3]
+    c.channels, c.rows, c.columns = args.sizes[1], args.sizes[2], args.sizes[3]
+    c.out_channels, c.out_rows, c.out_columns = args.sizes[4], args.sizes[5], args.sizes[6]
+    c.kernel, c.mirrored = args.sizes[7], args.sizes[8]
+    c.stride[0], c.stride[1] = args.sizes[9], args.sizes[10]
+    c.first[0], c.first[1] = args.sizes[11], args.sizes[12]
+    c.left, c.width = args.sizes[13], args.sizes[14]
+    return c
+
+
+cdef inline int64_t groups_of(const Convolution *c, int threads) noexcept nogil:
+    """Return in how many groups of registers output channels are summed."""
+    cdef int64_t rest = (c.out_channels + PYODL_LANES - 1) // PYODL_LANES
+    cdef int64_t count = 0
+    while rest > 0:
+        rest -= registers_together(c, threads, rest)
+        count += 1
+    return count
+
+
+cdef inline int64_t bands_of(const Convolution *c, int64_t groups, int threads) noexcept nogil:
+    """Return into how many bands of rows a group is divided, so that there is one a thread."""
+    cdef int64_t bands = (threads + groups - 1) // groups
+    return max(1, min(bands, c.out_rows // FEW_ROWS))
+
+
+cdef void convolve_pixels(const Arguments *args, Team team) noexcept nogil:
+    """Run a convolution or its input gradient by pixels, unless the flag says not to.
+
+    Threads share groups of output channels; bands of rows, where there are fewer of these.
+
+    Arrays: x (storage), place (int32: where each pixel's first tap lies among sums), w (floats:
+    channel, tap, output channel), out (storage), flag. Sizes: step; channels,
+    rows, columns; output channels, rows, columns; kernel (3 or 1), mirrored; strides; firsts;
+    left, width (`pyodl_convolution`).
+    """
+    cdef Convolution c = convolution_of(args)
+    cdef int32_t *flag = <int32_t *>args.arrays[4]
+    cdef int32_t doubts = flag_at(flag)
+    cdef int step = step_around(<int>args.sizes[0], not doubts & UNBOUNDED)
+    cdef int64_t groups = groups_of(&c, team.threads), bands = bands_of(&c, groups, team.threads)
+    cdef int64_t start = share_start(team.thread, team.threads, groups * bands)
+    cdef int64_t stop = share_start(team.thread + 1, team.threads, groups * bands)
+    cdef int64_t group, band, registers, channel = 0
+    cdef int64_t rest = (c.out_channels + PYODL_LANES - 1) // PYODL_LANES
+    cdef bint found = False
+    cdef unsigned mode
+    if doubts & NONFINITE:
+        return
+    mode = rounding_begin(step)
+    for group in range(groups):
+        registers = registers_together(&c, team.threads, rest)
+        for band in range(bands):
+            if start <= group * bands + band < stop:
+                found |= convolve_rows(&c, step, channel, registers, c.out_rows * band // bands,
+                                       c.out_rows * (band + 1) // bands)
+        rest -= registers
+        channel += registers * PYODL_LANES
+    rounding_restore(mode)
+    if found:
+        raise_flag(flag, NONFINITE)
+
+
+MOST_COLUMNS = PYODL_BAND_BYTES // (FEW_ROWS * PYODL_LANES * sizeof(float))
 KERNELS = {
     "survey": lone_capsule(survey),
     "contract_pixels": kernel_capsule(contract_pixels, contract_pixels_reach),
+    "convolve_pixels": kernel_capsule(convolve_pixels),
 }

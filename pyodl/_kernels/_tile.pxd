@@ -29,6 +29,8 @@ cdef extern from "include/tile.h" nogil:
     bint step_is_native(int) noexcept
     bint may_reach_negative_zero "step_may_reach_negative_zero"(int) noexcept
     bint step_pays_by_pixels(int) noexcept
+    bint sums_are_bounded(float, float, int64_t) noexcept
+    int bounded_step(int) noexcept
     int step_lanes(int) noexcept
     int shape_of_strip(int, int64_t) noexcept
     void raise_flag(int32_t *, int32_t) noexcept
@@ -123,6 +125,7 @@ cdef enum Padding:
 cdef enum Doubt:
     NONFINITE = 1  # the operand that meets padding has infinities or NaNs
     NEGATIVE_ZERO = 2  # a result is -0, which zeros left out may have made +0
+    UNBOUNDED = 4  # a sum may overflow
 
 
 cdef inline bint in_doubt(float value, bint everything) noexcept nogil:

@@ -25,6 +25,7 @@ from pyodl.primitives._geometry import (
     input_grad_phase_offsets,
     input_grad_phases,
     output_gradient,
+    pixels_around,
     spread_gradient,
     weight_grad_offsets,
 )
@@ -79,6 +80,9 @@ class BoundConvolution:
         self, x: ndarray, w: ndarray, out: ndarray, tile: Tile | None = None
     ) -> list[Operation]:
         """``out`` = x * w, without bias."""
+        plans = forward_tiles(*self._key(0), tile)
+        if self.conv.stride == (1, 1) and self._may_go_around(self.conv.out_channels, plans, tile):
+            return self._forward_around_pixels(x, w, out, plans)
         image, operations = self._image(x, self.conv.image)
         if self.conv.lanes_are_pixels(self.conv.out_channels):
             weights, stage = self._stager.left(w)
@@ -86,12 +90,57 @@ class BoundConvolution:
         else:
             weights, stage = self._stager.transposed(w, self.conv.out_channels)
             operands = (image, weights)
-        plans = forward_tiles(*self._key(0), tile)
         flag, check = self._nonfinite(w, plans[0])
         return [
             *(*operations, *stage, *check),
             *self._contract("conv2d forward", plans, *operands, out, flag=flag),
         ]
+
+    def _may_go_around(self, channels: int, plans: Sequence[Plan], tile: Tile | None) -> bool:
+        """Whether pixels may be added to the outputs around them instead."""
+        orders = {region.order for table in plans for region in table.regions}
+        return self.conv.around_pixels(channels) and tile is None and orders == {Order.SEQUENTIAL}
+
+    def _forward_around_pixels(
+        self, x: ndarray, w: ndarray, out: ndarray, plans: Sequence[Plan]
+    ) -> list[Operation]:
+        name = "conv2d forward"
+        weights, stage = self._stager.transposed(w, self.conv.out_channels)
+        flag, around = self._around_pixels(name, x, w, weights, out, mirrored=False)
+        image, again = self._image(x, self.conv.image, flag)
+        whole = self._contract(name, plans, image, weights, out, flag=flag, guarded=True)
+        return [*stage, *around, *again, *whole]
+
+    def _around_pixels(
+        self,
+        name: str,
+        image: ndarray,
+        w: ndarray,
+        weights: ndarray,
+        out: ndarray,
+        *,
+        mirrored: bool,
+    ) -> tuple[ndarray, tuple[Operation, ...]]:
+        """Bind what adds the pixels of an image that are not zero to the outputs around them.
+
+        Returns the flag that it sets where the contraction has to follow, and the operations.
+        """
+        conv, step, code = self.conv, self._stager.step, self.arithmetic.code
+        around = pixels_around(conv, mirrored=mirrored)
+        place = np.pad(around.place, (0, SLACK))  # whole registers are read
+        channels, out_channels = conv.channels, conv.out_channels
+        if mirrored:
+            channels, out_channels = out_channels, channels
+        flag = np.zeros(1, np.int32)
+        depth = channels * conv.kernel[0] * conv.kernel[1]
+        looked_at = [image.size, w.size, step, depth, 0]
+        survey = bind("survey", [image, w], [flag], looked_at, arithmetic=code)
+        sizes = [step, channels, *around.size, out_channels, *around.out_size, conv.kernel[0]]
+        sizes += [int(mirrored), *around.stride, *around.first, around.left, around.width]
+        quick = bind("convolve_pixels", [image, place, weights], [out, flag], sizes, arithmetic=code)
+        quick.name = f"{name} by pixels"
+        quick.macs, quick.effort = conv.taps * conv.pixels * conv.out_channels // 2, step.effort
+        return flag, (survey, quick)
 
     def weight_grad(
         self, x: ndarray, dy: ndarray, dw: ndarray, tile: Tile | None = None
@@ -130,7 +179,7 @@ class BoundConvolution:
         quick = bind("contract_pixels", [x, place, gradient], [dw, flag], sizes, arithmetic=code)
         quick.name = "conv2d weight gradient by pixels"
         quick.macs, quick.effort = conv.taps * conv.pixels * conv.out_channels // 2, step.effort
-        looked_at = [x.size, dy.size, step, conv.out_channels]
+        looked_at = [x.size, dy.size, step, conv.pixels, conv.out_channels]
         survey = bind("survey", [x, dy], [flag], looked_at, arithmetic=code)
         return flag, (survey, quick)
 
@@ -159,11 +208,21 @@ class BoundConvolution:
         if self._algorithm == "direct":
             return self._input_grad_by_phases(w, dy, dx, tile)
         whole = input_grad_tiles(self.conv, *self._key(2)[2:], tile)
+        if self._may_go_around(self.conv.channels, whole, tile):
+            return self._input_grad_around_pixels(w, dy, dx, whole)
         orders = {region.order for plan in whole for region in plan.regions}
         in_parts = tile is not None and tile.k is not None
         if max(self.conv.stride) == 1 or orders != {Order.SEQUENTIAL} or in_parts:
             return self._input_grad_whole(w, dy, dx, whole)
         return self._input_grad_without_zeros(w, dy, dx, whole, tile)
+
+    def _input_grad_around_pixels(
+        self, w: ndarray, dy: ndarray, dx: ndarray, whole: Sequence[Plan]
+    ) -> list[Operation]:
+        weights, stage = self._stager.channels_last(w)
+        name = "conv2d input gradient"
+        flag, around = self._around_pixels(name, dy, w, weights, dx, mirrored=True)
+        return [*stage, *around, *self._input_grad_whole(w, dy, dx, whole, flag)]
 
     def _input_grad_whole(
         self,

@@ -11,7 +11,8 @@ from math import prod
 import numpy as np
 from numpy import ndarray
 
-from pyodl.primitives._contraction import Offsets, Padding
+from pyodl._kernels import MOST_COLUMNS
+from pyodl.primitives._contraction import Offsets, Padding, kernel_table
 from pyodl.primitives._image import Image, grid
 from pyodl.primitives._steps import Step
 
@@ -94,6 +95,20 @@ class Convolution:
             and self.kernel == (3, 3)
             and self.stride == (1, 1)
             and max(self.padding) <= 2
+        )
+
+    def around_pixels(self, channels: int) -> bool:
+        """Whether pixels of an image may be added to so many output channels around them.
+
+        Padding reaches no further than the kernel does.
+        """
+        return (
+            self.listed
+            and self.layout == "CHW"
+            and not self.lanes_are_pixels(channels)
+            and self.kernel in ((1, 1), (3, 3))
+            and max(self.padding) < self.kernel[0]
+            and max(self.width, self.out_size[1]) + 4 <= MOST_COLUMNS
         )
 
     @cached_property
@@ -224,6 +239,59 @@ def _axis_phases(
     reach = [(i, phase + before - (taps - 1) + i) for i in range(taps)]
     met = [(i, at // stride) for i, at in reach if at % stride == 0]
     return [i for i, _ in met], -(-(size - phase) // stride), [shift for _, shift in met]
+
+
+@dataclass(frozen=True)
+class Around:
+    """Where pixels are added to the outputs around them (``convolve.h``).
+
+    Parameters
+    ----------
+    size, out_size : (int, int)
+        Rows and columns of the image and of the output.
+    stride, first : (int, int)
+        Pixel (r, c) meets the first tap of the kernel at output row ``stride[0] * r + first[0]``;
+        and so for columns.
+    left, width : int
+        Of the sums of a row: those before the first output, and all.
+    place : ndarray
+        Of every pixel among the sums, for the first tap.
+    """
+
+    size: tuple[int, int]
+    out_size: tuple[int, int]
+    stride: tuple[int, int]
+    first: tuple[int, int]
+    left: int
+    width: int
+    place: ndarray
+
+
+def _flat(size: tuple[int, int]) -> tuple[int, int]:
+    """Return the size as one row, if its sums have room."""
+    pixels = size[0] * size[1]
+    return (1, pixels) if pixels <= MOST_COLUMNS else size
+
+
+@lru_cache(maxsize=256)
+def pixels_around(conv: Convolution, *, mirrored: bool) -> Around:
+    """Return how pixels of the input meet outputs; or, mirrored, how output gradients meet inputs.
+
+    The stride of the former is 1.
+    """
+    inner, outer = (conv.height, conv.width), conv.out_size
+    size, out_size = (outer, inner) if mirrored else (inner, outer)
+    up, left = conv.padding[0], conv.padding[2]
+    first, stride = ((-up, -left), conv.stride) if mirrored else ((up, left), (1, 1))
+    if conv.kernel == (1, 1) and conv.stride == (1, 1):
+        size = out_size = _flat(size)
+    columns = first[1] + stride[1] * np.arange(size[1])
+    reach = (0, conv.kernel[1] - 1) if mirrored else (1 - conv.kernel[1], 0)
+    before = max(-(int(columns[0]) + reach[0]), 0)
+    width = before + max(int(columns[-1]) + reach[1] + 1, out_size[1])
+    rows = first[0] + stride[0] * np.arange(size[0])
+    place = kernel_table(grid(rows * width, before + columns))
+    return Around(size, out_size, stride, first, before, width, place)
 
 
 @lru_cache(maxsize=256)

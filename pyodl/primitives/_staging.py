@@ -134,11 +134,11 @@ class Stager:
         self.step = step_of(arithmetic)
         self.cores = cores
         self._buffers = buffers or Buffers()
-        self._staged: dict[tuple[Hashable, np.dtype, int], tuple[ndarray, ndarray]] = {}
+        self._staged: dict[tuple[Hashable, np.dtype, int, int], tuple[ndarray, ndarray]] = {}
 
     def release(self) -> None:
         """Leave the buffers to other layers: the last step that reads them has been bound."""
-        for (kind, _, _), taken in self._staged.items():
+        for (kind, *_), taken in self._staged.items():
             self._buffers.give_back(kind, taken)
         self._staged.clear()
 
@@ -168,7 +168,7 @@ class Stager:
             Whether what no copy writes is -0 instead of +0.
         """
         dtype = (self.step if step is None else step).operand
-        key = (kind, dtype, _address(source))
+        key = (kind, dtype, _address(source), 0 if guard is None else _address(guard))
         if key in self._staged:
             return self._staged[key][1], ()
         view, buffer = self._staged[key] = self._buffers.take(kind, dtype, shape)
@@ -187,7 +187,7 @@ class Stager:
     def scratch(self, number: int, dtype: np.dtype, *shape: int) -> ndarray:
         """Return a tensor for what a layer's steps hand on to one another; one for each number."""
         kind = "scratch", number, shape
-        key = (kind, dtype, 0)
+        key = (kind, dtype, 0, 0)
         if key not in self._staged:
             self._staged[key] = self._buffers.take(kind, dtype, shape)
         return self._staged[key][0]

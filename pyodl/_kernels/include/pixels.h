@@ -8,11 +8,10 @@
 #ifndef PYODL_PIXELS_H
 #define PYODL_PIXELS_H
 
-#include "stage.h"
+#include "listed_pixels.h"
 #include "whole_tiles.h"
 
 #define PYODL_TAPS 9
-#define PYODL_LISTED_PIXELS 1024 /* at a time */
 
 /* Registers of output channels that are summed together: what the register file holds of them. */
 PYODL_INLINE int pixel_registers(int step) {
@@ -27,63 +26,6 @@ typedef struct {
     int64_t channels, pixels, out_channels;
     int64_t row;             /* elements of a row of dy */
 } pyodl_pixels;
-
-/* Pixels that are not zero: their places, and their values in slots of 32 bits. */
-typedef struct {
-    int64_t count;
-    int32_t place[PYODL_LISTED_PIXELS + PYODL_LANES]; /* room for what is written beyond the count */
-    float value[PYODL_LISTED_PIXELS + PYODL_LANES];
-} pyodl_pixel_list;
-
-#if PYODL_LANES == 16
-PYODL_INLINE void list_some(int step, int format, const void *x, int64_t i, const int32_t *place,
-                            int64_t count, pyodl_pixel_list *list) {
-    const __m512 value = (__m512)load_some(format, x, i, count);
-    const __mmask16 kept = _mm512_cmp_ps_mask(value, _mm512_setzero_ps(), _CMP_NEQ_UQ);
-    const __m512i places = _mm512_maskz_loadu_epi32(PYODL_SOME(__mmask16, count), place);
-    __m512i slots = _mm512_castps_si512(value);
-    if (step_is_native(step))
-        slots = _mm512_cvtepu16_epi32(_mm512_cvtps_ph(value, PYODL_TO_NEAREST));
-    _mm512_storeu_si512(list->place + list->count, _mm512_maskz_compress_epi32(kept, places));
-    _mm512_storeu_si512(list->value + list->count, _mm512_maskz_compress_epi32(kept, slots));
-    list->count += __builtin_popcount(kept);
-}
-#elif PYODL_LANES == 8
-PYODL_INLINE void list_some(int step, int format, const void *x, int64_t i, const int32_t *place,
-                            int64_t count, pyodl_pixel_list *list) {
-    const __m256 value = (__m256)load_some(format, x, i, count);
-    const unsigned kept = (unsigned)_mm256_movemask_ps(
-        _mm256_cmp_ps(value, _mm256_setzero_ps(), _CMP_NEQ_UQ));
-    const __m256i order = marked_first(kept), places = _mm256_loadu_si256((const __m256i *)place);
-    (void)step;
-    _mm256_storeu_si256((__m256i *)(list->place + list->count),
-                        _mm256_permutevar8x32_epi32(places, order));
-    _mm256_storeu_ps(list->value + list->count, _mm256_permutevar8x32_ps(value, order));
-    list->count += __builtin_popcount(kept);
-}
-#else
-PYODL_INLINE void list_some(int step, int format, const void *x, int64_t i, const int32_t *place,
-                            int64_t count, pyodl_pixel_list *list) {
-    (void)step;
-    for (int64_t n = 0; n < count; n++) {
-        const float value = load_value(format, x, i + n);
-        list->place[list->count] = place[n];
-        list->value[list->count] = value;
-        list->count += value != 0.0f;
-    }
-}
-#endif
-
-PYODL_INLINE void list_pixels(int step, int format, const pyodl_pixels *p, int64_t channel,
-                              int64_t first, int64_t count, pyodl_pixel_list *list) {
-    const int64_t in_x = channel * p->pixels + first;
-    int64_t i = 0;
-    list->count = 0;
-    for (; i + PYODL_LANES <= count; i += PYODL_LANES)
-        list_some(step, format, p->x, in_x + i, p->place + first + i, PYODL_LANES, list);
-    if (i < count)
-        list_some(step, format, p->x, in_x + i, p->place + first + i, count - i, list);
-}
 
 /* How sums lie: registers of output channels; or one, if these leave room for the next pixel's beside
  * them, and then for as many taps of a row as it covers. A pixel meets the last tap first, and sums
@@ -112,9 +54,6 @@ PYODL_INLINE void add_pixel(int step, pyodl_spread spread, const char *dy, int64
                            sums, --n);
     }
 }
-
-/* What came of a channel's sums that must not stand as it is. */
-enum { PIXELS_ARE_FINE = 0, PIXELS_ARE_NAN = 1, PIXELS_ARE_NEGATIVE_ZERO = 2 };
 
 /* Store the taps of one channel in a register of output channels; return whether one is -0, if that
  * matters. */
@@ -161,7 +100,7 @@ PYODL_INLINE int channel_gradient(int step, int format, pyodl_spread spread, con
         begin_sum_of_zero(step, &sums, n, 0.0f);
     for (int64_t first = 0; first < p->pixels; first += PYODL_LISTED_PIXELS) {
         if (out_channel == 0 || p->pixels > PYODL_LISTED_PIXELS)
-            list_pixels(step, format, p, channel, first,
+            list_pixels(step, format, p->x, channel * p->pixels + first, p->place + first,
                         at_most(p->pixels - first, PYODL_LISTED_PIXELS), list);
         for (int64_t t = 0; t < list->count; t++)
             add_pixel(step, spread, operand_at(step, p->dy, list->place[t] + out_channel),
@@ -198,6 +137,10 @@ enum { SPREAD_ONE = 0, SPREAD_TWO = 1, SPREAD_TWO_TAPS = 2, SPREAD_THREE_TAPS = 
 PYODL_PIXEL_FUNCTIONS(FUSED)
 PYODL_PIXEL_FUNCTIONS(UNFUSED)
 PYODL_PIXEL_FUNCTIONS(BFUSED)
+#if PYODL_LANES == 16
+PYODL_PIXEL_FUNCTIONS(QUICK_FUSED)
+PYODL_PIXEL_FUNCTIONS(QUICK_UNFUSED)
+#endif
 #if PYODL_LANES < 16 /* where it pays (steps.h) */
 PYODL_PIXEL_FUNCTIONS(EXACT)
 PYODL_PIXEL_FUNCTIONS(BFLOATS)
@@ -212,6 +155,10 @@ static inline int gradient_of_channel(const pyodl_pixels *p, int step, int64_t c
 #if PYODL_LANES < 16
         [STEP_EXACT_PRODUCT] = PYODL_PIXEL_NAMES(EXACT),
         [STEP_FMA32] = PYODL_PIXEL_NAMES(BFLOATS),
+#endif
+#if PYODL_LANES == 16
+        [STEP_BOUNDED_FMA] = PYODL_PIXEL_NAMES(QUICK_FUSED),
+        [STEP_BOUNDED_MULADD] = PYODL_PIXEL_NAMES(QUICK_UNFUSED),
 #endif
         [STEP_HALF_FMA] = PYODL_PIXEL_NAMES(FUSED),
         [STEP_HALF_MULADD] = PYODL_PIXEL_NAMES(UNFUSED),
@@ -230,27 +177,12 @@ static inline int gradient_of_channel(const pyodl_pixels *p, int step, int64_t c
     return found;
 }
 
-/* Whether the pixels of x are worth a list: all are finite, and a quarter is zero, or registers cover
- * several taps. None may be negative where a sum can be -0, since the border has one sign only. */
-static inline int pays_by_pixels(int step, const uint16_t *x, int64_t count, uint16_t infinity,
-                                 int64_t out_channels) {
+/* Whether pixels with so many zeros are worth a list: a quarter is zero, or registers cover several
+ * taps. None may be negative where a sum can be -0, since the border has one sign only. */
+PYODL_INLINE int pays_by_pixels(int step, pyodl_survey x, int64_t out_channels) {
     const int covers = 2 * out_channels <= step_lanes(step);
-    const int64_t most = 1 << 14; /* counted in as many bits as a value has, for as many lanes */
-    int64_t zeros = 0;
-    uint16_t largest = 0, bits = 0;
-    for (int64_t first = 0; first < count; first += most) {
-        const int64_t stop = first + at_most(count - first, most);
-        uint16_t found = 0;
-        for (int64_t i = first; i < stop; i++) {
-            const uint16_t magnitude = x[i] & 0x7FFFu;
-            largest = magnitude > largest ? magnitude : largest;
-            bits |= x[i];
-            found += (uint16_t)(magnitude - 1) >> 15;
-        }
-        zeros += found;
-    }
-    return largest < infinity && !(bits >> 15 && step_may_reach_negative_zero(step)) &&
-           (covers || 4 * zeros >= count);
+    return !(x.negative && step_may_reach_negative_zero(step)) &&
+           (covers || 4 * x.zeros >= x.count);
 }
 
 #endif

@@ -20,6 +20,8 @@ enum pyodl_step {
     STEP_BFLOAT_FMA = 4,
     STEP_HALF_VIA32 = 5,    /* fused in binary32, then rounded: the strided or padded direct */
     STEP_BFLOAT_VIA32 = 6,  /* input gradient, docs/numerics.md, section 5 */
+    STEP_BOUNDED_FMA = 7,   /* HALF_FMA and HALF_MULADD where no sum overflows (`bounded_step`) */
+    STEP_BOUNDED_MULADD = 8,
     PYODL_STEPS
 };
 
@@ -60,8 +62,22 @@ PYODL_INLINE lanes lanes_exact_fma32(lanes a, lanes b, lanes c) {
 #endif
 }
 
+#if PYODL_LANES == 16
+/* a * b rounded to binary16, plus c, rounded again, where nothing overflows and c is not -0. */
+PYODL_INLINE lanes lanes_bounded_muladd(lanes a, lanes b, lanes c) {
+    const lanes scale = lanes_half_scale(a * 8192.0f * b);
+    const lanes product = lanes_fma32(a, b, scale) - scale;
+    const lanes sum = product + c; /* a multiple of 2^-24: a half, if it is subnormal */
+    return lanes_fma32(sum, lanes_of(8192.0f), sum * -8191.0f);
+}
+#endif
+
 PYODL_INLINE lanes lanes_step(int step, lanes a, lanes b, lanes c) {
     switch (step) {
+#if PYODL_LANES == 16
+    case STEP_BOUNDED_FMA: return lanes_rounded_odd_half(lanes_fma_to_odd(a, b, c));
+    case STEP_BOUNDED_MULADD: return lanes_bounded_muladd(a, b, c);
+#endif
     case STEP_EXACT_PRODUCT: return lanes_exact_fma32(a, b, c);
     case STEP_HALF_FMA:
 #if PYODL_LANES > 4
@@ -142,6 +158,23 @@ PYODL_INLINE int step_is_native(int step) {
     return PYODL_NATIVE_HALVES && (step == STEP_HALF_FMA || step == STEP_HALF_MULADD);
 }
 
+/* Whether sums of so many products of halves of at most these magnitudes stay far from overflow,
+ * whatever roundings add: each adds one part in 2^11. */
+PYODL_INLINE int sums_are_bounded(float a, float b, int64_t depth) {
+    return depth <= 2048 && a * b * (float)depth <= 16384.0f;
+}
+
+/* The step to take instead where sums are bounded: the same bits, sooner. */
+PYODL_INLINE int bounded_step(int step) {
+    if (PYODL_LANES < 16 || PYODL_NATIVE_HALVES)
+        return step;
+    switch (step) {
+    case STEP_HALF_FMA: return STEP_BOUNDED_FMA;
+    case STEP_HALF_MULADD: return STEP_BOUNDED_MULADD;
+    default: return step;
+    }
+}
+
 /* Whether a step is an instruction or two, so that what leads to the next k takes its share. */
 PYODL_INLINE int step_is_quick(int step) {
     return step_is_native(step) || step == STEP_EXACT_PRODUCT || step == STEP_FMA32;
@@ -155,7 +188,7 @@ PYODL_INLINE int step_pays_by_pixels(int step) {
 
 /* Whether a step can round a negative sum to -0; elsewhere the accumulator never is -0. */
 PYODL_INLINE int step_may_reach_negative_zero(int step) {
-    return step != STEP_EXACT_PRODUCT && step != STEP_HALF_MULADD;
+    return step != STEP_EXACT_PRODUCT && step != STEP_HALF_MULADD && step != STEP_BOUNDED_MULADD;
 }
 
 /* Outputs in one register. */
@@ -229,6 +262,33 @@ PYODL_INLINE void slot_step(int step, lanes a, lanes b, half_slot *sum) {
     }
 }
 #endif
+
+/* ---- sums in memory ------------------------------------------------------------------------- */
+
+/* Bytes of a register of sums that is kept in memory. */
+PYODL_INLINE int step_sum_size(int step) {
+    return (step_keeps_halves(step) ? 2 : 4) * PYODL_LANES;
+}
+
+PYODL_INLINE void add_to_stored_sum(int step, operand a, operand b, void *sum) {
+#if PYODL_LANES >= 8
+    if (step_keeps_halves(step)) {
+        slot_step(step, a.values, b.values, (half_slot *)sum);
+        return;
+    }
+#endif
+    lanes_store((float *)sum, lanes_step(step, a.values, b.values, lanes_load((float *)sum)));
+}
+
+/* Round such sums to halves. */
+PYODL_INLINE void round_stored_sum(int step, const void *sum, uint16_t *target) {
+    if (step_keeps_halves(step))
+        memcpy(target, sum, 2 * PYODL_LANES);
+    else
+        lanes_to_half(target, lanes_load((const float *)sum));
+}
+
+/* ---- sums of a tile -------------------------------------------------------------------------- */
 
 /* Begin a sum with values of the accumulator's format, one a lane. */
 PYODL_INLINE void begin_sum(int step, running_sums *sums, int n, const float *start) {
@@ -322,6 +382,8 @@ PYODL_INLINE float value_step(int step, float a, float b, float c) {
     case STEP_HALF_FMA: return fma_step(PYODL_FP16_FMA, a, b, c);
     case STEP_HALF_MULADD: return fma_step(PYODL_FP16_MULADD, a, b, c);
     case STEP_BFLOAT_FMA: return fma_step(PYODL_BF16_FMA, a, b, c);
+    case STEP_BOUNDED_FMA: return fma_step(PYODL_FP16_FMA, a, b, c);
+    case STEP_BOUNDED_MULADD: return fma_step(PYODL_FP16_MULADD, a, b, c);
     case STEP_HALF_VIA32: return round_value(PYODL_FLOAT16, fma_float(a, b, c));
     case STEP_BFLOAT_VIA32: return round_value(PYODL_BFLOAT16, fma_float(a, b, c));
     default: return fma_float(a, b, c);

@@ -1,0 +1,308 @@
+/* A convolution, or its input gradient, by pixels of the image that are not zero.
+ *
+ * A pixel is added to the outputs around it, one for every tap of the kernel; its channels of output
+ * are lanes, and their sums lie in memory. Pixels come in order, so that every output gets its terms in
+ * order of k, as it does in a contraction; zeros and padding cost nothing. A zero product changes no sum
+ * but one of -0, which is looked at in the end.
+ */
+#ifndef PYODL_CONVOLVE_H
+#define PYODL_CONVOLVE_H
+
+#include "listed_pixels.h"
+#include "whole_tiles.h"
+
+#define PYODL_BAND_BYTES 40960 /* of sums at a time, for the first-level cache */
+#define PYODL_MOST_REGISTERS 4 /* of outputs that are summed together */
+
+/* Pixel (row, column) meets tap (i, j) at output (stride * row + first + sign * i, ...), where the
+ * sign is that of `mirrored`: 1 for an input gradient, -1 for a convolution. */
+typedef struct {
+    const void *x;        /* (channels, rows, columns), as stored */
+    const int32_t *place; /* of every pixel among sums, for the last of its taps; and slack */
+    const float *w;       /* (channel, tap, output channel) */
+    void *out;            /* (output channels, output rows, output columns), as stored */
+    int64_t channels, rows, columns;
+    int64_t out_channels, out_rows, out_columns;
+    int64_t kernel;       /* 3 or 1, of rows and of columns */
+    int64_t stride[2], first[2]; /* of rows and columns */
+    int64_t mirrored;
+    int64_t left, width;  /* of the sums of a row: those before the first output, and all */
+} pyodl_convolution;
+
+/* Rows of output of some registers of channels. */
+typedef struct {
+    int64_t channel; /* the first */
+    int64_t registers;
+    int64_t start, stop;
+} pyodl_band;
+
+/* Rows of the kernel that a row of pixels meets in a band. */
+typedef struct {
+    int64_t first;
+    int64_t count;
+} pyodl_met;
+
+PYODL_INLINE int64_t output_row(const pyodl_convolution *c, int64_t row, int64_t tap) {
+    return c->stride[0] * row + c->first[0] + (c->mirrored ? tap : -tap);
+}
+
+PYODL_INLINE pyodl_met rows_met(const pyodl_convolution *c, const pyodl_band *band, int64_t row) {
+    pyodl_met met = {0, 0};
+    for (int64_t i = 0; i < c->kernel; i++) {
+        const int64_t at = output_row(c, row, i);
+        if (at >= band->start && at < band->stop) {
+            met.first = met.count ? met.first : i;
+            met.count++;
+        }
+    }
+    return met;
+}
+
+/* ---- one list of pixels ----------------------------------------------------------------------- */
+
+/* Weights of one channel: taps of so many registers. */
+typedef float pyodl_taps[9 * PYODL_MOST_REGISTERS * PYODL_LANES] __attribute__((aligned(64)));
+
+/* Add listed pixels to the sums around them. `sums` is those of place 0 and the first of so many rows
+ * of the kernel, `row` the sums in a row. */
+PYODL_INLINE void add_listed(int step, int rows, int columns, int registers, int sign,
+                             const pyodl_pixel_list *list, const float *taps, char *sums,
+                             int64_t row) {
+    const int64_t pitch = registers * step_sum_size(step);
+    for (int64_t t = 0; t < list->count; t++) {
+        char *at = sums + list->place[t] * pitch;
+        const operand value = operand_of(step, &list->value[t]);
+        PYODL_UNROLL
+        for (int n = 0; n < rows * columns * registers; n++) {
+            const int i = n / registers / columns, j = n / registers % columns, r = n % registers;
+            add_to_stored_sum(step, value, operand_load(step, taps, n * PYODL_LANES),
+                              at + sign * (i * row + j) * pitch + r * step_sum_size(step));
+        }
+    }
+}
+
+typedef void (*pyodl_add_listed)(const pyodl_pixel_list *, const float *, char *, int64_t);
+
+#define PYODL_AROUND(KIND, NAME, ROWS, COLUMNS, REGISTERS, SIGN)                                 \
+    static __attribute__((noinline)) void KIND##_##NAME##_##ROWS##_##COLUMNS##_##REGISTERS(      \
+        const pyodl_pixel_list *list, const float *taps, char *sums, int64_t row) {              \
+        add_listed(KIND##_STEP, ROWS, COLUMNS, REGISTERS, SIGN, list, taps, sums, row);          \
+    }
+#define PYODL_EACH_AROUND(X, KIND, NAME, SIGN)                                                   \
+    X(KIND, NAME, 1, 3, 1, SIGN) X(KIND, NAME, 2, 3, 1, SIGN) X(KIND, NAME, 3, 3, 1, SIGN)       \
+    X(KIND, NAME, 1, 3, 2, SIGN) X(KIND, NAME, 2, 3, 2, SIGN) X(KIND, NAME, 3, 3, 2, SIGN)
+#define PYODL_EACH_POINTWISE(X, KIND)                                                            \
+    X(KIND, point, 1, 1, 1, 1) X(KIND, point, 1, 1, 2, 1) X(KIND, point, 1, 1, 4, 1)
+#define PYODL_AROUND_FUNCTIONS(KIND)                                                             \
+    PYODL_EACH_AROUND(PYODL_AROUND, KIND, forward, -1)                                           \
+    PYODL_EACH_AROUND(PYODL_AROUND, KIND, mirrored, 1)                                           \
+    PYODL_EACH_POINTWISE(PYODL_AROUND, KIND)
+#define PYODL_AROUND_TABLE(KIND, NAME)                                                           \
+    {{KIND##_##NAME##_1_3_1, KIND##_##NAME##_2_3_1, KIND##_##NAME##_3_3_1},                      \
+     {KIND##_##NAME##_1_3_2, KIND##_##NAME##_2_3_2, KIND##_##NAME##_3_3_2}}
+#define PYODL_AROUND_TABLES(KIND)                                                                \
+    {{PYODL_AROUND_TABLE(KIND, forward), PYODL_AROUND_TABLE(KIND, mirrored)},                    \
+     {KIND##_point_1_1_1, KIND##_point_1_1_2, KIND##_point_1_1_4}}
+
+#if !PYODL_NATIVE_HALVES
+PYODL_AROUND_FUNCTIONS(FUSED)
+PYODL_AROUND_FUNCTIONS(UNFUSED)
+#if PYODL_LANES == 16
+PYODL_AROUND_FUNCTIONS(QUICK_UNFUSED)
+#endif
+#endif
+
+/* Of a step: by sign, registers and rows of a kernel of 3; and for one tap. */
+typedef struct {
+    pyodl_add_listed around[2][2][3];
+    pyodl_add_listed point[3];
+} pyodl_around_functions;
+
+static inline const pyodl_around_functions *around_functions(int step) {
+    static const pyodl_around_functions functions[PYODL_STEPS] = {
+#if !PYODL_NATIVE_HALVES
+        [STEP_HALF_FMA] = PYODL_AROUND_TABLES(FUSED),
+        [STEP_HALF_MULADD] = PYODL_AROUND_TABLES(UNFUSED),
+#if PYODL_LANES == 16
+        [STEP_BOUNDED_MULADD] = PYODL_AROUND_TABLES(QUICK_UNFUSED),
+#endif
+#endif
+    };
+    return &functions[step];
+}
+
+static inline pyodl_add_listed around_function(const pyodl_convolution *c, int step,
+                                               int64_t registers, int64_t rows) {
+    const pyodl_around_functions *of_step = around_functions(step);
+    if (c->kernel == 1)
+        return of_step->point[registers / 2];
+    return of_step->around[c->mirrored][registers - 1][rows - 1];
+}
+
+/* ---- a band -------------------------------------------------------------------------------- */
+
+/* The step for sums in memory, where they are bounded or not: halves there make a fused step as quick
+ * as it can be. */
+PYODL_INLINE int step_around(int step, int bounded) {
+    return bounded && step == STEP_HALF_MULADD ? bounded_step(step) : step;
+}
+
+/* Registers of output channels to sum together, of so many that are left: few where rows of sums are
+ * long, or where threads share them. */
+PYODL_INLINE int64_t registers_together(const pyodl_convolution *c, int threads, int64_t rest) {
+    const int64_t most = PYODL_BAND_BYTES / (8 * c->width * PYODL_LANES * (int64_t)sizeof(float));
+    if (c->kernel == 1 && threads == 1 && rest >= 4 && most >= 4)
+        return 4;
+    return rest >= 2 && most >= 2 ? 2 : 1;
+}
+
+/* Rows of output whose sums are kept at a time. */
+PYODL_INLINE int64_t rows_together(const pyodl_convolution *c, int step, int64_t registers) {
+    return PYODL_BAND_BYTES / (c->width * registers * step_sum_size(step));
+}
+
+static inline void copy_taps(const pyodl_convolution *c, const pyodl_band *band, int64_t channel,
+                             float *taps) {
+    const int64_t count = c->kernel * c->kernel, lanes_together = band->registers * PYODL_LANES;
+    const float *from = c->w + channel * count * c->out_channels + band->channel;
+    for (int64_t tap = 0; tap < count; tap++)
+        for (int64_t lane = 0; lane < lanes_together; lane += PYODL_LANES)
+            lanes_store(taps + tap * lanes_together + lane,
+                        lanes_load(from + tap * c->out_channels + lane));
+}
+
+/* Add the pixels of rows of one channel that meet the same rows of the kernel. */
+static inline void add_rows(const pyodl_convolution *c, int step, const pyodl_band *band,
+                            pyodl_met met, int64_t channel, int64_t row, int64_t rows,
+                            const float *taps, char *sums, pyodl_pixel_list *list) {
+    const int64_t count = c->kernel * band->registers;
+    const int64_t first = c->mirrored ? met.first : -met.first;
+    const pyodl_add_listed add = around_function(c, step, band->registers, met.count);
+    char *const from = sums + (first - band->start) * c->width * band->registers *
+                                  step_sum_size(step);
+    const int64_t stop = (row + rows) * c->columns;
+    for (int64_t i = row * c->columns; i < stop; i += PYODL_LISTED_PIXELS) {
+        list_pixels(step, PYODL_FLOAT16, c->x, channel * c->rows * c->columns + i, c->place + i,
+                    at_most(stop - i, PYODL_LISTED_PIXELS), list);
+        add(list, taps + met.first * count * PYODL_LANES, from, c->width);
+    }
+}
+
+PYODL_INLINE int64_t floor_quotient(int64_t a, int64_t b) {
+    return a >= 0 ? a / b : -((b - 1 - a) / b);
+}
+
+/* Sum a band. */
+static inline void sum_band(const pyodl_convolution *c, int step, const pyodl_band *band,
+                            char *sums) {
+    const int64_t reach = c->kernel - 1, below = c->mirrored ? 0 : reach;
+    int64_t first = floor_quotient(band->start - c->first[0] - reach + below, c->stride[0]);
+    int64_t stop = floor_quotient(band->stop - 1 - c->first[0] + below, c->stride[0]) + 1;
+    pyodl_pixel_list list;
+    pyodl_taps taps;
+    first = first > 0 ? first : 0;
+    stop = at_most(stop, c->rows);
+    memset(sums, 0, (size_t)((band->stop - band->start) * c->width * band->registers *
+                             step_sum_size(step)));
+    for (int64_t channel = 0; channel < c->channels; channel++) {
+        copy_taps(c, band, channel, taps);
+        for (int64_t row = first, rows; row < stop; row += rows) {
+            const pyodl_met met = rows_met(c, band, row);
+            for (rows = 1; row + rows < stop; rows++) {
+                const pyodl_met next = rows_met(c, band, row + rows);
+                if (next.first != met.first || next.count != met.count)
+                    break;
+            }
+            if (met.count)
+                add_rows(c, step, band, met, channel, row, rows, taps, sums, &list);
+        }
+    }
+}
+
+/* Whether a sum that ended as -0 is -0 where zeros are multiplied, too: what follows its last term of
+ * a pixel that is not zero adds zeros, of which one of +0 makes it +0. */
+static __attribute__((noinline)) int stays_negative(const pyodl_convolution *c,
+                                                    int64_t out_channel, int64_t row,
+                                                    int64_t column) {
+    const int64_t size = c->kernel * c->kernel;
+    for (int64_t n = c->channels * size - 1; n >= 0; n--) {
+        const int64_t channel = n / size, tap = c->mirrored ? size - 1 - n % size : n % size;
+        const int64_t i = c->mirrored ? -(tap / c->kernel) : tap / c->kernel;
+        const int64_t j = c->mirrored ? -(tap % c->kernel) : tap % c->kernel;
+        const int64_t y = row - c->first[0] + i, x = column - c->first[1] + j;
+        const int64_t in_row = y / c->stride[0], in_column = x / c->stride[1];
+        const float w = c->w[(channel * size + tap) * c->out_channels + out_channel];
+        uint16_t pixel = 0;
+        if (y >= 0 && x >= 0 && y % c->stride[0] == 0 && x % c->stride[1] == 0 &&
+            in_row < c->rows && in_column < c->columns)
+            pixel = ((const uint16_t *)c->x)[(channel * c->rows + in_row) * c->columns + in_column];
+        if (pixel & 0x7FFFu)
+            return 1;
+        if (float_bits(w) >> 31 == pixel >> 15)
+            return 0;
+    }
+    return 1;
+}
+
+/* Make +0 of every -0 of a register that is one. */
+static __attribute__((noinline)) void mend_zeros(const pyodl_convolution *c, int64_t channel,
+                                                 int64_t row, int64_t column, uint16_t *stored) {
+    const int64_t count = at_most(c->out_channels - channel, PYODL_LANES);
+    for (int64_t lane = 0; lane < count; lane++)
+        if (stored[lane] == 0x8000u && !stays_negative(c, channel + lane, row, column))
+            stored[lane] = 0;
+}
+
+PYODL_INLINE int any_lane(lanes_half marks) {
+    static const lanes_half none = {0};
+    return memcmp(&marks, &none, sizeof marks) != 0;
+}
+
+/* Store one row of a register of output channels; return whether it has a NaN. */
+static inline int store_row_of_band(const pyodl_convolution *c, int step, int64_t channel,
+                                    int64_t row, const char *sums, int64_t pitch) {
+    const int64_t plane = c->out_rows * c->out_columns;
+    const int count = (int)at_most(c->out_channels - channel, PYODL_LANES);
+    uint16_t *out = (uint16_t *)c->out + channel * plane + row * c->out_columns;
+    lanes_half nans = {0};
+    for (int64_t i = 0; i < c->out_columns; i += 8) {
+        const int pixels = (int)at_most(c->out_columns - i, 8);
+        uint16_t stored[8][2 * PYODL_LANES];
+        lanes_half zeros = {0};
+        for (int p = 0; p < pixels; p++) {
+            lanes_half rounded;
+            round_stored_sum(step, sums + (i + p) * pitch, (uint16_t *)&rounded);
+            nans |= (lanes_half)((rounded & 0x7FFFu) > 0x7C00u);
+            zeros |= (lanes_half)(rounded == 0x8000u);
+            memcpy(stored[p], &rounded, sizeof rounded);
+        }
+        if (any_lane(zeros))
+            for (int p = 0; p < pixels; p++)
+                mend_zeros(c, channel, row, i + p, stored[p]);
+        finish_transposed(count, pixels, (pyodl_stored)stored, out + i, plane);
+    }
+    return any_lane(nans);
+}
+
+/* Compute and store rows of output of some registers of channels; return whether there is a NaN, which
+ * is not made canonical. */
+static inline int convolve_rows(const pyodl_convolution *c, int step, int64_t channel,
+                                int64_t registers, int64_t start, int64_t stop) {
+    char sums[PYODL_BAND_BYTES] __attribute__((aligned(64)));
+    const int64_t most = rows_together(c, step, registers);
+    const int64_t pitch = registers * step_sum_size(step);
+    int found = 0;
+    for (int64_t row = start; row < stop; row += most) {
+        const pyodl_band band = {channel, registers, row, at_most(row + most, stop)};
+        sum_band(c, step, &band, sums);
+        for (int64_t y = band.start; y < band.stop; y++)
+            for (int64_t r = 0; r < registers; r++)
+                found |= store_row_of_band(
+                    c, step, channel + r * PYODL_LANES, y,
+                    sums + ((y - row) * c->width + c->left) * pitch + r * step_sum_size(step),
+                    pitch);
+    }
+    return found;
+}
+
+#endif
