@@ -51,6 +51,7 @@ __all__ = [
     "LANES",
     "LISTS_TERMS",
     "MOST_COLUMNS",
+    "OF_EXACT_PRODUCTS",
     "OPERANDS",
     "PEAK_MACS",
     "SHAPES",
@@ -96,11 +97,13 @@ _LOADED = {name.rpartition(".")[2]: importlib.import_module(name) for name in _m
 KERNELS: dict[str, Any] = {}
 for _module in _LOADED.values():
     KERNELS |= _module.KERNELS
-# By step: outputs in one register, what operands are staged as, where zeros are left out.
+# By step: outputs in one register, what operands are staged as, where zeros are left out, which one
+# has the same bits where products are exact.
 LANES: tuple[int, ...] = _LOADED["_contraction"].LANES
 OPERANDS: tuple[str, ...] = _LOADED["_contraction"].OPERANDS
 BY_PIXELS: tuple[bool, ...] = _LOADED["_contraction"].BY_PIXELS
 LISTS_TERMS: tuple[bool, ...] = _LOADED["_contraction"].LISTS_TERMS
+OF_EXACT_PRODUCTS: tuple[int, ...] = _LOADED["_contraction"].OF_EXACT_PRODUCTS
 # Of tiles: rows, registers, how many of the rows may lie equally far apart.
 SHAPES: tuple[tuple[int, int, int], ...] = _LOADED["_contraction"].SHAPES
 MOST_COLUMNS: int = _LOADED["_pixels"].MOST_COLUMNS  # of sums in a row of "convolve_pixels"

@@ -16,11 +16,12 @@ from pyodl._kernels._strips cimport (
 from pyodl._kernels._tile cimport (
     LEFT_OUT, MAX_LANES, MAX_REGISTERS, MAX_ROWS, MULTIPLIED, NEGATIVE_ZERO, NONFINITE,
     ORDER_SEQUENTIAL, PYODL_LANES, PYODL_SHAPES, PYODL_STEPS, SKIPPED_IN_B, Contraction, Plan,
-    Register, Rows, Segment, Tile, all_finite, any_negative_zero, compute_listed_tile,
+    Register, Rows, Segment, Tile, all_finite, any_negative_zero, bounded_by_values,
+    compute_listed_tile,
     compute_tile, compute_whole_tiles, flag_at, in_doubt, listed_shape, make_canonical, many_zeros,
     may_reach_negative_zero, pyodl_shapes, raise_flag, rounding_begin, rounding_ordinary,
-    rounding_restore, shape_of_strip, step_is_native, step_keeps_halves, step_lanes,
-    step_lists_terms, step_pays_by_pixels, store_rows, store_straight, sum_without_padding,
+    rounding_restore, shape_of_strip, step_cuts_strips, step_is_native, step_lanes,
+    step_lists_terms, step_of_exact_products, step_pays_by_pixels, store_rows, store_straight, sum_without_padding,
 )
 from pyodl._kernels._team cimport share_out
 from pyodl._kernels._types cimport (
@@ -360,7 +361,7 @@ cdef inline void contract_part(
     cdef unsigned mode = rounding_begin(step)
     if by_lists:
         doubt = run_bands(args, &c, start, stop)
-    elif step_keeps_halves(step):
+    elif step_cuts_strips(step):
         doubt = run_strips(args, &c, start, stop)
     else:
         doubt = run_tiles(args, &c, start, stop)
@@ -426,14 +427,22 @@ cdef void contract(const Arguments *args, Team team) noexcept nogil:
     where it is set for a -0 only the tiles that hold one do), resumes (sums start from what the
     output holds), elements of a's buffer, of b's.
     """
-    if args.sizes[5] == 0 or has_flag(args, NONFINITE | NEGATIVE_ZERO):
-        if pays_to_list(args):
-            share_out(args, SHARES, team, contract_shares)
-        else:
-            contract_own_tiles(args, team)
+    cdef Arguments own
+    if args.sizes[5] and not has_flag(args, NONFINITE | NEGATIVE_ZERO):
+        return
+    own = args[0]
+    if not args.sizes[6]:
+        own.sizes[2] = bounded_by_values(
+            <int>args.sizes[2], <const float *>args.arrays[0], args.sizes[7],
+            <const float *>args.arrays[1], args.sizes[8], args.sizes[0])
+    if pays_to_list(&own):
+        share_out(&own, SHARES, team, contract_shares)
+    else:
+        contract_own_tiles(&own, team)
 
 
-# By step: outputs in one register, the format of operands; where zeros are left out.
+# By step: outputs in one register, the format of operands; where zeros are left out; which one is
+# the quickest where products are exact.
 LANES = tuple(step_lanes(step) for step in range(PYODL_STEPS))
 OPERANDS = tuple("float16" if step_is_native(step) else "float32" for step in range(PYODL_STEPS))
 SHAPES = tuple(
@@ -441,5 +450,6 @@ SHAPES = tuple(
     for i in range(PYODL_SHAPES)
 )
 BY_PIXELS = tuple(bool(step_pays_by_pixels(step)) for step in range(PYODL_STEPS))
+OF_EXACT_PRODUCTS = tuple(step_of_exact_products(step) for step in range(PYODL_STEPS))
 LISTS_TERMS = tuple(bool(step_lists_terms(step)) for step in range(PYODL_STEPS))
 KERNELS = {"contract": kernel_capsule(contract, contract_reach)}

@@ -8,8 +8,8 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 
 from pyodl._kernels._capsule cimport kernel_capsule
 from pyodl._kernels._tile cimport (
-    MAX_LANES, MAX_UNITS, NONFINITE, Contraction, Rows, Segment, Unit, compute_units,
-    make_canonical, may_reach_negative_zero, rounding_begin, rounding_restore, step_lanes,
+    MAX_LANES, MAX_UNITS, NONFINITE, Contraction, Rows, Segment, Unit, bounded_by_values,
+    compute_units, make_canonical, may_reach_negative_zero, rounding_begin, rounding_restore, step_lanes,
     store_rows, units_together,
 )
 from pyodl._kernels._team cimport share_out
@@ -81,9 +81,13 @@ cdef void contract_lanes(const Arguments *args, Team team) noexcept nogil:
 
     Arrays: a, b (float or halves, as for `contract`); a_k, b_k (int32); units (int32 records); real
     (uint8, of b, or NULL); out (storage); flag (int32: whether a has infinities or NaNs, or NULL).
-    Sizes: K, units, step, lane stride.
+    Sizes: K, units, step, lane stride, elements of a's buffer, of b's.
     """
-    share_out(args, args.sizes[1], team, contract_units)
+    cdef Arguments own = args[0]
+    own.sizes[2] = bounded_by_values(
+        <int>args.sizes[2], <const float *>args.arrays[0], args.sizes[4],
+        <const float *>args.arrays[1], args.sizes[5], args.sizes[0])
+    share_out(&own, args.sizes[1], team, contract_units)
 
 
 KERNELS = {"contract_lanes": kernel_capsule(contract_lanes)}

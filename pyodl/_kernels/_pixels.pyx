@@ -54,8 +54,7 @@ cdef extern from "include/convolve.h" nogil:
         int64_t left
         int64_t width
     int PYODL_BAND_BYTES
-    int step_around(int, bint) noexcept
-    int64_t registers_together(const Convolution *, int, int64_t) noexcept
+    int64_t registers_together(const Convolution *, int, int, int64_t) noexcept
     int convolve_rows(const Convolution *, int, int64_t, int64_t, int64_t, int64_t) noexcept
 
 
@@ -157,12 +156,12 @@ cdef inline Convolution convolution_of(const Arguments *args) noexcept nogil:
     return c
 
 
-cdef inline int64_t groups_of(const Convolution *c, int threads) noexcept nogil:
+cdef inline int64_t groups_of(const Convolution *c, int step, int threads) noexcept nogil:
     """Return in how many groups of registers output channels are summed."""
     cdef int64_t rest = (c.out_channels + PYODL_LANES - 1) // PYODL_LANES
     cdef int64_t count = 0
     while rest > 0:
-        rest -= registers_together(c, threads, rest)
+        rest -= registers_together(c, step, threads, rest)
         count += 1
     return count
 
@@ -186,19 +185,22 @@ cdef void convolve_pixels(const Arguments *args, Team team) noexcept nogil:
     cdef Convolution c = convolution_of(args)
     cdef int32_t *flag = <int32_t *>args.arrays[4]
     cdef int32_t doubts = flag_at(flag)
-    cdef int step = step_around(<int>args.sizes[0], not doubts & UNBOUNDED)
-    cdef int64_t groups = groups_of(&c, team.threads), bands = bands_of(&c, groups, team.threads)
-    cdef int64_t start = share_start(team.thread, team.threads, groups * bands)
-    cdef int64_t stop = share_start(team.thread + 1, team.threads, groups * bands)
-    cdef int64_t group, band, registers, channel = 0
+    cdef int step = <int>args.sizes[0]
     cdef int64_t rest = (c.out_channels + PYODL_LANES - 1) // PYODL_LANES
+    cdef int64_t group, groups, band, bands, start, stop, registers, channel = 0
     cdef bint found = False
     cdef unsigned mode
     if doubts & NONFINITE:
         return
+    if not doubts & UNBOUNDED:
+        step = bounded_step(step)
+    groups = groups_of(&c, step, team.threads)
+    bands = bands_of(&c, groups, team.threads)
+    start = share_start(team.thread, team.threads, groups * bands)
+    stop = share_start(team.thread + 1, team.threads, groups * bands)
     mode = rounding_begin(step)
     for group in range(groups):
-        registers = registers_together(&c, team.threads, rest)
+        registers = registers_together(&c, step, team.threads, rest)
         for band in range(bands):
             if start <= group * bands + band < stop:
                 found |= convolve_rows(&c, step, channel, registers, c.out_rows * band // bands,

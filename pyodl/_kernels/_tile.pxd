@@ -25,12 +25,13 @@ cdef extern from "include/tile.h" nogil:
     unsigned rounding_begin(int) noexcept
     unsigned rounding_ordinary() noexcept
     void rounding_restore(unsigned) noexcept
-    bint step_keeps_halves(int) noexcept
+    bint step_cuts_strips(int) noexcept
     bint step_is_native(int) noexcept
     bint may_reach_negative_zero "step_may_reach_negative_zero"(int) noexcept
     bint step_pays_by_pixels(int) noexcept
     bint sums_are_bounded(float, float, int64_t) noexcept
     int bounded_step(int) noexcept
+    int step_of_exact_products(int) noexcept
     int step_lanes(int) noexcept
     int shape_of_strip(int, int64_t) noexcept
     void raise_flag(int32_t *, int32_t) noexcept
@@ -105,6 +106,18 @@ cdef extern from "include/terms.h" nogil:
     bint many_zeros(const float *, int64_t) noexcept
     bint any_negative_zero(const float *, int64_t) noexcept
     bint all_finite(const float *, int64_t) noexcept
+    float largest_magnitude(const float *, int64_t) noexcept
+
+
+cdef inline int bounded_by_values(
+    int step, const float *a, int64_t a_size, const float *b, int64_t b_size, int64_t depth
+) noexcept nogil:
+    """Return the step to take for sums of so many products of two operands' elements."""
+    if bounded_step(step) != step and depth > 1 and sums_are_bounded(
+        largest_magnitude(a, a_size), largest_magnitude(b, b_size), depth
+    ):
+        return bounded_step(step)
+    return step
 
 
 cdef enum:

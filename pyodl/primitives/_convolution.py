@@ -32,6 +32,7 @@ from pyodl.primitives._geometry import (
 from pyodl.primitives._image import Image
 from pyodl.primitives._matmul import bind_sums
 from pyodl.primitives._orders import Order, Region, matmul_regions
+from pyodl.primitives._pixels import bind_around_pixels
 from pyodl.primitives._staging import SLACK, Copy, Stager
 from pyodl.primitives._steps import Step, step_of
 from pyodl.primitives._tiling import Cut, Tile, cut_plan
@@ -106,41 +107,11 @@ class BoundConvolution:
     ) -> list[Operation]:
         name = "conv2d forward"
         weights, stage = self._stager.transposed(w, self.conv.out_channels)
-        flag, around = self._around_pixels(name, x, w, weights, out, mirrored=False)
+        around = pixels_around(self.conv, mirrored=False)
+        flag, quick = bind_around_pixels(name, around, x, w, weights, out, self._stager)
         image, again = self._image(x, self.conv.image, flag)
         whole = self._contract(name, plans, image, weights, out, flag=flag, guarded=True)
-        return [*stage, *around, *again, *whole]
-
-    def _around_pixels(
-        self,
-        name: str,
-        image: ndarray,
-        w: ndarray,
-        weights: ndarray,
-        out: ndarray,
-        *,
-        mirrored: bool,
-    ) -> tuple[ndarray, tuple[Operation, ...]]:
-        """Bind what adds the pixels of an image that are not zero to the outputs around them.
-
-        Returns the flag that it sets where the contraction has to follow, and the operations.
-        """
-        conv, step, code = self.conv, self._stager.step, self.arithmetic.code
-        around = pixels_around(conv, mirrored=mirrored)
-        place = np.pad(around.place, (0, SLACK))  # whole registers are read
-        channels, out_channels = conv.channels, conv.out_channels
-        if mirrored:
-            channels, out_channels = out_channels, channels
-        flag = np.zeros(1, np.int32)
-        depth = channels * conv.kernel[0] * conv.kernel[1]
-        looked_at = [image.size, w.size, step, depth, 0]
-        survey = bind("survey", [image, w], [flag], looked_at, arithmetic=code)
-        sizes = [step, channels, *around.size, out_channels, *around.out_size, conv.kernel[0]]
-        sizes += [int(mirrored), *around.stride, *around.first, around.left, around.width]
-        quick = bind("convolve_pixels", [image, place, weights], [out, flag], sizes, arithmetic=code)
-        quick.name = f"{name} by pixels"
-        quick.macs, quick.effort = conv.taps * conv.pixels * conv.out_channels // 2, step.effort
-        return flag, (survey, quick)
+        return [*stage, *quick, *again, *whole]
 
     def weight_grad(
         self, x: ndarray, dy: ndarray, dw: ndarray, tile: Tile | None = None
@@ -221,8 +192,9 @@ class BoundConvolution:
     ) -> list[Operation]:
         weights, stage = self._stager.channels_last(w)
         name = "conv2d input gradient"
-        flag, around = self._around_pixels(name, dy, w, weights, dx, mirrored=True)
-        return [*stage, *around, *self._input_grad_whole(w, dy, dx, whole, flag)]
+        around = pixels_around(self.conv, mirrored=True)
+        flag, quick = bind_around_pixels(name, around, dy, w, weights, dx, self._stager)
+        return [*stage, *quick, *self._input_grad_whole(w, dy, dx, whole, flag)]
 
     def _input_grad_whole(
         self,

@@ -218,7 +218,7 @@ class BoundDepthwise:
                 "contract_lanes",
                 [a, b, units.a_k, units.b_k, table, units.real],
                 [out, flag],
-                [len(units.a_k), len(table), int(self._stager.step), units.plane],
+                [len(units.a_k), len(table), self._stager.step, units.plane, a.size, b.size],
                 arithmetic=self.arithmetic.code,
             )
             operation.name = name

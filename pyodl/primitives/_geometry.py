@@ -243,10 +243,17 @@ def _axis_phases(
 
 @dataclass(frozen=True)
 class Around:
-    """Where pixels are added to the outputs around them (``convolve.h``).
+    """How pixels are added to the outputs around them (``convolve.h``).
 
     Parameters
     ----------
+    channels, out_channels : int
+        Of the image and of the output.
+    kernel : int
+        Rows and columns of taps.
+    mirrored : bool
+        Whether outputs go with the taps, rather than against them.
+    macs : int
     size, out_size : (int, int)
         Rows and columns of the image and of the output.
     stride, first : (int, int)
@@ -258,6 +265,11 @@ class Around:
         Of every pixel among the sums, for the first tap.
     """
 
+    channels: int
+    out_channels: int
+    kernel: int
+    mirrored: bool
+    macs: int
     size: tuple[int, int]
     out_size: tuple[int, int]
     stride: tuple[int, int]
@@ -291,7 +303,10 @@ def pixels_around(conv: Convolution, *, mirrored: bool) -> Around:
     width = before + max(int(columns[-1]) + reach[1] + 1, out_size[1])
     rows = first[0] + stride[0] * np.arange(size[0])
     place = kernel_table(grid(rows * width, before + columns))
-    return Around(size, out_size, stride, first, before, width, place)
+    channels = (conv.channels, conv.out_channels)[:: -1 if mirrored else 1]
+    macs = conv.taps * conv.pixels * conv.out_channels
+    how = conv.kernel[0], mirrored, macs
+    return Around(*channels, *how, size, out_size, stride, first, before, width, place)
 
 
 @lru_cache(maxsize=256)

@@ -112,10 +112,12 @@ def bind_product(
     cores: int,
     stager: Stager | None = None,
     cut: Cut | None = None,
+    guard: ndarray | None = None,
 ) -> list[Operation]:
     """Bind the staging of both operands, where ``stager`` has not done it yet, and the product.
 
-    ``cut`` cuts the product into tiles, one operation each.
+    ``cut`` cuts the product into tiles, one operation each. ``guard`` is one int32: nothing runs
+    while it is zero.
     """
     step = step_of(arithmetic)
     product = replace(product, lanes=step.lanes)
@@ -123,18 +125,21 @@ def bind_product(
         product, a, b = product.mirrored(), b, a
         cut = cut and cut.mirrored()
     stager = stager or Stager(arithmetic, cores)
-    left, stage_left = stager.left(a)
+    left, stage_left = stager.left(a, guard=guard)
     if product.wants_panels:
         rows, columns = product.k, product.m
         neighbours = product.columns_are_neighbours
         matrix = b.reshape(rows, columns) if neighbours else b.reshape(columns, rows).T
-        right, stage_right = stager.panels(b, matrix, product.panel)
+        right, stage_right = stager.panels(b, matrix, product.panel, guard)
     elif product.columns_are_neighbours:
-        right, stage_right = stager.flat(b)
+        right, stage_right = stager.flat(b, guard=guard)
     else:
-        right, stage_right = stager.transposed(b, product.m)
+        right, stage_right = stager.transposed(b, product.m, guard=guard)
     contractions = [
-        bind_contraction(name, tile, left, right, out, arithmetic) for tile in _tiles(product, cut)
+        bind_contraction(
+            *(name, tile, left, right, out, arithmetic), flag=guard, guarded=guard is not None
+        )
+        for tile in _tiles(product, cut)
     ]
     return [*stage_left, *stage_right, *contractions]
 
@@ -163,9 +168,7 @@ def bind_sums(
     It is a product with a row of ones, each of whose products is exact. ``pixels`` are where they
     begin.
     """
-    step = stager.step
-    if step is Step.HALF_MULADD:  # whose products with one are exact, so that it may be fused
-        step = min((step, Step.HALF_FMA), key=lambda which: which.effort)
+    step = stager.step.of_exact_products
     sums = _sums_plan(db.size, pixels, step.lanes)
     one, arithmetic = _one(step), stager.arithmetic
     return [bind_contraction("bias gradient", sums, one, terms, db, arithmetic, step=step)]

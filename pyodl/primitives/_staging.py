@@ -193,17 +193,17 @@ class Stager:
         return self._staged[key][0]
 
     def flat(
-        self, source: ndarray, step: Step | None = None
+        self, source: ndarray, step: Step | None = None, guard: ndarray | None = None
     ) -> tuple[ndarray, tuple[Operation, ...]]:
         """Stage a tensor as it lies."""
 
         def copies(view: ndarray) -> list[Copy]:
             return [Copy(source.reshape(-1), view)]
 
-        return self.stage(("flat", source.size), source, [source.size], copies, step=step)
+        return self.stage(("flat", source.size), source, [source.size], copies, guard, step)
 
     def left(
-        self, source: ndarray, step: Step | None = None
+        self, source: ndarray, step: Step | None = None, guard: ndarray | None = None
     ) -> tuple[ndarray, tuple[Operation, ...]]:
         """Stage a tensor as it lies for operand a, of which kernels read no more than its elements.
 
@@ -211,16 +211,24 @@ class Stager:
         """
         if source.dtype == (self.step if step is None else step).operand:
             return source.reshape(-1), ()
-        return self.flat(source, step)
+        return self.flat(source, step, guard)
 
     def transposed(
-        self, source: ndarray, rows: int, padded_rows: int | None = None
+        self,
+        source: ndarray,
+        rows: int,
+        padded_rows: int | None = None,
+        guard: ndarray | None = None,
     ) -> tuple[ndarray, tuple[Operation, ...]]:
         """Stage a tensor, taken as a matrix of ``rows`` rows, transposed; its rows become lanes."""
         matrix = source.reshape(rows, -1)
         shape = (matrix.shape[1], padded_rows or rows)
         kind = "transposed", rows, *shape
-        return self.stage(kind, source, shape, lambda view: [Copy(matrix.T, view[:, :rows])])
+
+        def copies(view: ndarray) -> list[Copy]:
+            return [Copy(matrix.T, view[:, :rows])]
+
+        return self.stage(kind, source, shape, copies, guard)
 
     def channels_last(
         self, weights: ndarray, step: Step | None = None
@@ -235,7 +243,7 @@ class Stager:
         return self.stage(kind, weights, planes.shape, copies, step=step)
 
     def panels(
-        self, source: ndarray, matrix: ndarray, width: int
+        self, source: ndarray, matrix: ndarray, width: int, guard: ndarray | None = None
     ) -> tuple[ndarray, tuple[Operation, ...]]:
         """Stage a (K, M) view of ``source`` in panels of ``width`` columns, each (K, width).
 
@@ -249,4 +257,5 @@ class Stager:
             rest = matrix[:, full * width :]
             return [Copy(whole, view[:full]), Copy(rest, view[-1, :, : m - full * width])]
 
-        return self.stage(("panels", k, m, width), source, (-(-m // width), k, width), copies)
+        shape = (-(-m // width), k, width)
+        return self.stage(("panels", k, m, width), source, shape, copies, guard)

@@ -4,7 +4,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from pyodl._kernels import BY_PIXELS, LANES, LISTS_TERMS, OPERANDS
+from pyodl._kernels import BY_PIXELS, LANES, LISTS_TERMS, OF_EXACT_PRODUCTS, OPERANDS
 from pyodl.arithmetic import ARITHMETICS, Arithmetic
 
 __all__ = ["Step", "step_of"]
@@ -20,6 +20,7 @@ class Step(IntEnum):
     BFLOAT_FMA = 4
     HALF_VIA32 = 5
     BFLOAT_VIA32 = 6
+    BOUNDED_MULADD = 7  # the kernels' own choice
 
     @property
     def lanes(self) -> int:
@@ -47,6 +48,11 @@ class Step(IntEnum):
     def by_pixels(self) -> bool:
         """Whether it pays to sum weight gradients by the pixels that are not zero."""
         return BY_PIXELS[self]
+
+    @property
+    def of_exact_products(self) -> "Step":
+        """The quickest step with the same bits where products are exact."""
+        return Step(OF_EXACT_PRODUCTS[self])
 
 
 _STEPS = dict(

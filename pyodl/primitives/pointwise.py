@@ -1,5 +1,7 @@
 """The 1x1 convolution as matrix products, without im2row (TrainLib ``pulp_conv_pw_fp16_*``)."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy import ndarray
 
@@ -7,8 +9,10 @@ from pyodl import arithmetic as arithmetics
 from pyodl._kernels import Operation
 from pyodl.arithmetic import Arithmetic
 from pyodl.primitives import _check as check
+from pyodl.primitives._geometry import Convolution, pixels_around
 from pyodl.primitives._matmul import Product, bind_product
-from pyodl.primitives._orders import MATMUL_KERNELS, matmul_regions
+from pyodl.primitives._orders import MATMUL_KERNELS, Order, matmul_regions
+from pyodl.primitives._pixels import bind_around_pixels
 from pyodl.primitives._run import run
 from pyodl.primitives._staging import Stager
 from pyodl.primitives._tiling import Cut, TileLike, cut_of
@@ -47,10 +51,10 @@ def bind_pointwise_forward(
         regions = matmul_regions(kernel, *sizes, transpose_b=True, cores=cores)
         product = Product(*sizes, (c_in, 1), (1, c_in), (c_out, 1), regions)
         operands = (x, w)
-    cut = _cut(tile, x, layout)
-    return bind_product(
-        "pointwise forward", product, *operands, out, arithmetic, cores, stager, cut
-    )
+    name, stager = "pointwise forward", stager or Stager(arithmetic, cores)
+    guard, quick = _around_pixels(name, x, w, out, product, stager, tile)
+    how = arithmetic, cores, stager, _cut(tile, x, layout), guard
+    return [*quick, *bind_product(name, product, *operands, out, *how)]
 
 
 def bind_pointwise_weight_grad(
@@ -103,10 +107,37 @@ def bind_pointwise_input_grad(
         regions = matmul_regions(kernel, *sizes, transpose_b=True, cores=cores)
         product = Product(*sizes, (c_out, 1), (c_in, 1), (c_in, 1), regions)
         operands = (dy, w)
-    cut = _cut(tile, dy, layout)
-    return bind_product(
-        "pointwise input gradient", product, *operands, dx, arithmetic, cores, stager, cut
+    name, stager = "pointwise input gradient", stager or Stager(arithmetic, cores)
+    guard, quick = _around_pixels(name, dy, w, dx, product, stager, tile, mirrored=True)
+    how = arithmetic, cores, stager, _cut(tile, dy, layout), guard
+    return [*quick, *bind_product(name, product, *operands, dx, *how)]
+
+
+def _around_pixels(
+    name: str,
+    image: ndarray,
+    w: ndarray,
+    out: ndarray,
+    product: Product,
+    stager: Stager,
+    tile: TileLike,
+    *,
+    mirrored: bool = False,
+) -> tuple[ndarray | None, Sequence[Operation]]:
+    """Bind a product by the pixels that are not zero, if it may be, and the flag that it sets."""
+    (c_out, c_in), step = w.shape, stager.step
+    size = image.shape[1], image.shape[2]
+    listed = product.zeros_in_b and step.lists_terms
+    conv = Convolution(
+        *(c_in, *size, c_out, (1, 1), (1, 1), (0, 0, 0, 0), "CHW"), listed=listed, lanes=step.lanes
     )
+    sequential = {region.order for region in product.regions} == {Order.SEQUENTIAL}
+    if tile is not None or not sequential or not conv.around_pixels(c_in if mirrored else c_out):
+        return None, ()
+    weights, stage = stager.flat(w) if mirrored else stager.transposed(w, c_out)
+    around = pixels_around(conv, mirrored=mirrored)
+    flag, quick = bind_around_pixels(name, around, image, w, weights, out, stager)
+    return flag, (*stage, *quick)
 
 
 def _cut(tile: TileLike, image: ndarray, layout: str) -> Cut | None:

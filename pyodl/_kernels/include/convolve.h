@@ -107,8 +107,8 @@ typedef void (*pyodl_add_listed)(const pyodl_pixel_list *, const float *, char *
 #if !PYODL_NATIVE_HALVES
 PYODL_AROUND_FUNCTIONS(FUSED)
 PYODL_AROUND_FUNCTIONS(UNFUSED)
-#if PYODL_LANES == 16
-PYODL_AROUND_FUNCTIONS(QUICK_UNFUSED)
+#if PYODL_HAS_BOUNDED
+PYODL_AROUND_FUNCTIONS(BOUNDED)
 #endif
 #endif
 
@@ -123,8 +123,8 @@ static inline const pyodl_around_functions *around_functions(int step) {
 #if !PYODL_NATIVE_HALVES
         [STEP_HALF_FMA] = PYODL_AROUND_TABLES(FUSED),
         [STEP_HALF_MULADD] = PYODL_AROUND_TABLES(UNFUSED),
-#if PYODL_LANES == 16
-        [STEP_BOUNDED_MULADD] = PYODL_AROUND_TABLES(QUICK_UNFUSED),
+#if PYODL_HAS_BOUNDED
+        [STEP_BOUNDED_MULADD] = PYODL_AROUND_TABLES(BOUNDED),
 #endif
 #endif
     };
@@ -141,16 +141,12 @@ static inline pyodl_add_listed around_function(const pyodl_convolution *c, int s
 
 /* ---- a band -------------------------------------------------------------------------------- */
 
-/* The step for sums in memory, where they are bounded or not: halves there make a fused step as quick
- * as it can be. */
-PYODL_INLINE int step_around(int step, int bounded) {
-    return bounded && step == STEP_HALF_MULADD ? bounded_step(step) : step;
-}
-
 /* Registers of output channels to sum together, of so many that are left: few where rows of sums are
- * long, or where threads share them. */
-PYODL_INLINE int64_t registers_together(const pyodl_convolution *c, int threads, int64_t rest) {
-    const int64_t most = PYODL_BAND_BYTES / (8 * c->width * PYODL_LANES * (int64_t)sizeof(float));
+ * long, of which one is enough for a single tap; and where threads share them. */
+PYODL_INLINE int64_t registers_together(const pyodl_convolution *c, int step, int threads,
+                                        int64_t rest) {
+    const int64_t rows = c->kernel == 1 ? 2 : 8;
+    const int64_t most = PYODL_BAND_BYTES / (rows * c->width * step_sum_size(step));
     if (c->kernel == 1 && threads == 1 && rest >= 4 && most >= 4)
         return 4;
     return rest >= 2 && most >= 2 ? 2 : 1;

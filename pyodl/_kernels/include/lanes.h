@@ -321,26 +321,6 @@ PYODL_INLINE lanes slot_load(const half_slot *slot) {
 }
 #endif
 
-#if PYODL_LANES == 16
-/* What a rounding to binary16 in registers adds and takes away again: 2^13 times what is rounded, or
- * 0.75 where that is more. Either is a multiple of the unit that binary16 has there, twice over, and
- * makes it the unit of the sum; 0.75 is for subnormals, whose unit is 2^-24. */
-PYODL_INLINE lanes lanes_half_scale(lanes scaled) {
-    const int larger_magnitude_and_its_sign = 3 | 1 << 2;
-    return (lanes)_mm512_range_ps((__m512)scaled, _mm512_set1_ps(0.75f),
-                                  larger_magnitude_and_its_sign);
-}
-
-/* To binary16, to nearest, where nothing overflows. The last bit of a value between two halves is
- * set or everything below the first bit that halves lack is not zero: it was rounded to odd. Half the
- * instructions' time of a conversion there and back. */
-PYODL_INLINE lanes lanes_rounded_odd_half(lanes odd) {
-    const lanes scale = lanes_half_scale((lanes)((lanes_bits)odd + (13u << 23)));
-    const lanes rounded = scale + (odd - scale); /* what becomes a zero loses its sign */
-    return (lanes)((lanes_bits)rounded | ((lanes_bits)odd & 0x80000000u));
-}
-#endif
-
 PYODL_INLINE lanes lanes_rounded_bfloat(lanes value) {
     return (lanes)(lanes_rounded_bfloat_bits(value) & 0xFFFF0000u);
 }

@@ -20,10 +20,12 @@ enum pyodl_step {
     STEP_BFLOAT_FMA = 4,
     STEP_HALF_VIA32 = 5,    /* fused in binary32, then rounded: the strided or padded direct */
     STEP_BFLOAT_VIA32 = 6,  /* input gradient, docs/numerics.md, section 5 */
-    STEP_BOUNDED_FMA = 7,   /* HALF_FMA and HALF_MULADD where no sum overflows (`bounded_step`) */
-    STEP_BOUNDED_MULADD = 8,
+    STEP_BOUNDED_MULADD = 7, /* HALF_MULADD where no sum overflows (`bounded_step`) */
     PYODL_STEPS
 };
+
+/* Whether there is a bounded step: where registers are wide, and halves are none of the processor's. */
+#define PYODL_HAS_BOUNDED (PYODL_LANES == 16 && !PYODL_NATIVE_HALVES)
 
 PYODL_INLINE int step_rounds_to_odd(int step) {
     return step == STEP_HALF_FMA || step == STEP_BFLOAT_FMA;
@@ -62,20 +64,29 @@ PYODL_INLINE lanes lanes_exact_fma32(lanes a, lanes b, lanes c) {
 #endif
 }
 
-#if PYODL_LANES == 16
-/* a * b rounded to binary16, plus c, rounded again, where nothing overflows and c is not -0. */
+#if PYODL_HAS_BOUNDED
+/* What a rounding to binary16 in registers adds and takes away again: 2^13 times what is rounded, or
+ * 0.75 where that is more. Either is a multiple of twice the unit that binary16 has there, and makes it
+ * the unit of the sum; 0.75 is for subnormals, whose unit is 2^-24. */
+PYODL_INLINE lanes lanes_half_scale(lanes scaled) {
+    const int larger_magnitude_with_its_sign = 3 | 1 << 2;
+    return (lanes)_mm512_range_ps((__m512)scaled, _mm512_set1_ps(0.75f),
+                                  larger_magnitude_with_its_sign);
+}
+
+/* a * b rounded to binary16, plus c, rounded again, where nothing overflows and c is not -0: less than
+ * two thirds of the time that conversions there and back take. */
 PYODL_INLINE lanes lanes_bounded_muladd(lanes a, lanes b, lanes c) {
     const lanes scale = lanes_half_scale(a * 8192.0f * b);
     const lanes product = lanes_fma32(a, b, scale) - scale;
     const lanes sum = product + c; /* a multiple of 2^-24: a half, if it is subnormal */
-    return lanes_fma32(sum, lanes_of(8192.0f), sum * -8191.0f);
+    return lanes_fma32(sum, lanes_of(8192.0f), sum * -8191.0f); /* Veltkamp's splitting */
 }
 #endif
 
 PYODL_INLINE lanes lanes_step(int step, lanes a, lanes b, lanes c) {
     switch (step) {
-#if PYODL_LANES == 16
-    case STEP_BOUNDED_FMA: return lanes_rounded_odd_half(lanes_fma_to_odd(a, b, c));
+#if PYODL_HAS_BOUNDED
     case STEP_BOUNDED_MULADD: return lanes_bounded_muladd(a, b, c);
 #endif
     case STEP_EXACT_PRODUCT: return lanes_exact_fma32(a, b, c);
@@ -164,15 +175,17 @@ PYODL_INLINE int sums_are_bounded(float a, float b, int64_t depth) {
     return depth <= 2048 && a * b * (float)depth <= 16384.0f;
 }
 
-/* The step to take instead where sums are bounded: the same bits, sooner. */
+/* The step to take instead where sums are bounded: the same bits, sooner. A fused one has nothing to gain
+ * but where its sums are floats. */
 PYODL_INLINE int bounded_step(int step) {
-    if (PYODL_LANES < 16 || PYODL_NATIVE_HALVES)
-        return step;
-    switch (step) {
-    case STEP_HALF_FMA: return STEP_BOUNDED_FMA;
-    case STEP_HALF_MULADD: return STEP_BOUNDED_MULADD;
-    default: return step;
-    }
+    return PYODL_HAS_BOUNDED && step == STEP_HALF_MULADD ? STEP_BOUNDED_MULADD : step;
+}
+
+/* The quickest step with the same bits where products are exact, and no sum is ever -0. */
+PYODL_INLINE int step_of_exact_products(int step) {
+    if (step == STEP_HALF_FMA || step == STEP_HALF_MULADD)
+        return PYODL_HAS_BOUNDED ? STEP_HALF_MULADD : STEP_HALF_FMA;
+    return step;
 }
 
 /* Whether a step is an instruction or two, so that what leads to the next k takes its share. */
@@ -203,6 +216,12 @@ PYODL_INLINE int step_operand_size(int step) { return step_is_native(step) ? 2 :
 PYODL_INLINE int step_keeps_halves(int step) {
     return PYODL_LANES >= 8 && !step_is_native(step) &&
            (step == STEP_HALF_FMA || step == STEP_HALF_MULADD || step == STEP_HALF_VIA32);
+}
+
+/* Whether tiles are cut anew from strips of a plan's tiles (tile.h): where a step takes long, and the
+ * fewest rows that are computed for nothing count most. */
+PYODL_INLINE int step_cuts_strips(int step) {
+    return step_keeps_halves(step) || step == STEP_BOUNDED_MULADD;
 }
 
 /* A register of operands, of which a step uses one member. */
@@ -382,7 +401,6 @@ PYODL_INLINE float value_step(int step, float a, float b, float c) {
     case STEP_HALF_FMA: return fma_step(PYODL_FP16_FMA, a, b, c);
     case STEP_HALF_MULADD: return fma_step(PYODL_FP16_MULADD, a, b, c);
     case STEP_BFLOAT_FMA: return fma_step(PYODL_BF16_FMA, a, b, c);
-    case STEP_BOUNDED_FMA: return fma_step(PYODL_FP16_FMA, a, b, c);
     case STEP_BOUNDED_MULADD: return fma_step(PYODL_FP16_MULADD, a, b, c);
     case STEP_HALF_VIA32: return round_value(PYODL_FLOAT16, fma_float(a, b, c));
     case STEP_BFLOAT_VIA32: return round_value(PYODL_BFLOAT16, fma_float(a, b, c));

@@ -13,7 +13,8 @@
 
 /* Whether terms are listed for a step: not where to look at them takes as long as to add them. */
 PYODL_INLINE int step_lists_terms(int step) {
-    return !step_is_native(step) && (step == STEP_HALF_FMA || step == STEP_HALF_MULADD);
+    return !step_is_native(step) && (step == STEP_HALF_FMA || step == STEP_HALF_MULADD ||
+                                     step == STEP_BOUNDED_MULADD);
 }
 
 /* The shape of listed tiles for so many registers and rows: the widest that is filled, and of those
@@ -232,6 +233,9 @@ PYODL_INLINE void listed_sum(int step, int rows, int registers, const pyodl_cont
     }
 PYODL_EACH_LISTED_SHAPE(PYODL_LISTED_FUNCTION, STEP_HALF_FMA)
 PYODL_EACH_LISTED_SHAPE(PYODL_LISTED_FUNCTION, STEP_HALF_MULADD)
+#if PYODL_HAS_BOUNDED
+PYODL_EACH_LISTED_SHAPE(PYODL_LISTED_FUNCTION, STEP_BOUNDED_MULADD)
+#endif
 #define PYODL_LISTED_NAME(STEP, ROWS, REGISTERS) listed_##STEP##_##ROWS##_##REGISTERS,
 
 /* What others make room for: store_straight takes some widths. */
@@ -246,11 +250,15 @@ PYODL_EACH_LISTED_SHAPE(PYODL_LISTED_FITS, )
 static inline void compute_listed_tile(const pyodl_contraction *c, int step, int shape,
                                        const int32_t *a_row, const int32_t *b_column, int all,
                                        float *tile) {
-    static void (*const functions[2][PYODL_ALL_SHAPES - PYODL_LISTED_SHAPES])(
+    static void (*const functions[PYODL_STEPS][PYODL_ALL_SHAPES - PYODL_LISTED_SHAPES])(
         const pyodl_contraction *, const int32_t *, const int32_t *, const pyodl_list *,
         const float *, float *) = {
-        {PYODL_EACH_LISTED_SHAPE(PYODL_LISTED_NAME, STEP_HALF_FMA)},
-        {PYODL_EACH_LISTED_SHAPE(PYODL_LISTED_NAME, STEP_HALF_MULADD)}};
+        [STEP_HALF_FMA] = {PYODL_EACH_LISTED_SHAPE(PYODL_LISTED_NAME, STEP_HALF_FMA)},
+        [STEP_HALF_MULADD] = {PYODL_EACH_LISTED_SHAPE(PYODL_LISTED_NAME, STEP_HALF_MULADD)},
+#if PYODL_HAS_BOUNDED
+        [STEP_BOUNDED_MULADD] = {PYODL_EACH_LISTED_SHAPE(PYODL_LISTED_NAME, STEP_BOUNDED_MULADD)},
+#endif
+    };
     const float zero = 0.0f;
     pyodl_list lists[2];
     for (int64_t k = 0; k < c->depth; k += PYODL_LISTED_TERMS) {
@@ -261,7 +269,7 @@ static inline void compute_listed_tile(const pyodl_contraction *c, int step, int
         else
             list_for_rows(pyodl_shapes[shape].rows, (const float *)c->a, a_row, c->a_k + k,
                           c->b_k + k, count, lists);
-        functions[step == STEP_HALF_MULADD][shape - PYODL_LISTED_SHAPES](
+        functions[step][shape - PYODL_LISTED_SHAPES](
             c, a_row, b_column, lists, k ? NULL : &zero, tile);
     }
 }
@@ -287,6 +295,16 @@ static inline int all_finite(const float *values, int64_t count) {
     for (int64_t i = 0; i < count; i++)
         found |= (float_bits(values[i]) & 0x7F800000u) == 0x7F800000u;
     return !found;
+}
+
+/* The largest magnitude; a NaN is larger than any. */
+static inline float largest_magnitude(const float *values, int64_t count) {
+    uint32_t largest = 0;
+    for (int64_t i = 0; i < count; i++) {
+        const uint32_t magnitude = float_bits(values[i]) & 0x7FFFFFFFu;
+        largest = magnitude > largest ? magnitude : largest;
+    }
+    return float_from_bits(largest);
 }
 
 /* Whether a sum is -0, which a zero product may have made +0. */

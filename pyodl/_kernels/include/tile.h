@@ -41,15 +41,16 @@ typedef struct {
  * for what is left over. Their tiles are cut anew, from strips of a plan's tiles. Lowest first among
  * those of as many registers. */
 #define PYODL_EACH_STRIP_SHAPE(X, STEP)                                                          \
-    X(STEP, 8, 1, 1) X(STEP, 16, 1, 1) X(STEP, 4, 2, 1) X(STEP, 6, 2, 1)                         \
-    X(STEP, 8, 2, 1) X(STEP, 4, 3, 1) X(STEP, 6, 3, 1) X(STEP, 8, 3, 1)
+    X(STEP, 1, 1, 1) X(STEP, 8, 1, 1) X(STEP, 16, 1, 1)                                          \
+    X(STEP, 1, 2, 1) X(STEP, 4, 2, 1) X(STEP, 6, 2, 1) X(STEP, 8, 2, 1)                          \
+    X(STEP, 1, 3, 1) X(STEP, 4, 3, 1) X(STEP, 6, 3, 1) X(STEP, 8, 3, 1)
 
 #define PYODL_LISTED_SHAPE(STEP, ROWS, REGISTERS) {ROWS, REGISTERS, 1},
 #define PYODL_SHAPE(STEP, ROWS, REGISTERS, TOGETHER) {ROWS, REGISTERS, TOGETHER},
 
 #if PYODL_LANES >= 8
 #define PYODL_STRIP_SHAPES PYODL_SHAPES        /* before those that strips are cut into */
-#define PYODL_LISTED_SHAPES (PYODL_SHAPES + 8) /* before those of tiles with listed terms */
+#define PYODL_LISTED_SHAPES (PYODL_SHAPES + 11) /* before those of tiles with listed terms */
 #else
 #define PYODL_STRIP_SHAPES 0
 #define PYODL_LISTED_SHAPES PYODL_SHAPES
@@ -230,6 +231,12 @@ PYODL_HALF_FUNCTIONS(STEP_HALF_MULADD)
 PYODL_TILE_FUNCTIONS(STEP_BFLOAT_FMA)
 PYODL_SLOT_FUNCTIONS(STEP_HALF_VIA32)
 PYODL_TILE_FUNCTIONS(STEP_BFLOAT_VIA32)
+#if PYODL_HAS_BOUNDED
+PYODL_SLOT_FUNCTIONS(STEP_BOUNDED_MULADD)
+#define PYODL_BOUNDED_TILES , PYODL_SLOT_TILES(STEP_BOUNDED_MULADD)
+#else
+#define PYODL_BOUNDED_TILES
+#endif
 
 typedef void (*pyodl_tile)(const pyodl_contraction *, const int32_t *, const int32_t *, int64_t,
                            int64_t, int64_t, const float *, float *);
@@ -238,7 +245,7 @@ static const pyodl_tile pyodl_tiles[][PYODL_LISTED_SHAPES] = { /* in the order o
     PYODL_TILES(STEP_EXACT_PRODUCT),      PYODL_TILES(STEP_FMA32),
     PYODL_HALF_TILES(STEP_HALF_FMA),      PYODL_HALF_TILES(STEP_HALF_MULADD),
     PYODL_TILES(STEP_BFLOAT_FMA),         PYODL_SLOT_TILES(STEP_HALF_VIA32),
-    PYODL_TILES(STEP_BFLOAT_VIA32)};
+    PYODL_TILES(STEP_BFLOAT_VIA32) PYODL_BOUNDED_TILES};
 
 /* Lane 0 plus lane 1 and the last product of an odd K, each addition rounded to the accumulator
  * format; sums[0] is lane 0 and takes the result. */
@@ -347,14 +354,24 @@ PYODL_UNITS_FUNCTION(STEP_FMA32)
 PYODL_UNITS_FUNCTION(STEP_HALF_FMA)
 PYODL_UNITS_FUNCTION(STEP_HALF_MULADD)
 PYODL_UNITS_FUNCTION(STEP_BFLOAT_FMA)
+#if PYODL_HAS_BOUNDED
+PYODL_UNITS_FUNCTION(STEP_BOUNDED_MULADD)
+#endif
 
 /* Compute up to `PYODL_UNITS` units of the same channels, in the step's rounding mode. */
 static inline void compute_units(const pyodl_contraction *c, int step, const pyodl_unit *units,
                                  int64_t count, const uint8_t *real, float *tile) {
-    static void (*const functions[])(const pyodl_contraction *, const pyodl_unit *, int64_t,
-                                     const uint8_t *, float *) = {
-        units_STEP_EXACT_PRODUCT, units_STEP_FMA32, units_STEP_HALF_FMA, units_STEP_HALF_MULADD,
-        units_STEP_BFLOAT_FMA};
+    static void (*const functions[PYODL_STEPS])(const pyodl_contraction *, const pyodl_unit *,
+                                                int64_t, const uint8_t *, float *) = {
+        [STEP_EXACT_PRODUCT] = units_STEP_EXACT_PRODUCT,
+        [STEP_FMA32] = units_STEP_FMA32,
+        [STEP_HALF_FMA] = units_STEP_HALF_FMA,
+        [STEP_HALF_MULADD] = units_STEP_HALF_MULADD,
+        [STEP_BFLOAT_FMA] = units_STEP_BFLOAT_FMA,
+#if PYODL_HAS_BOUNDED
+        [STEP_BOUNDED_MULADD] = units_STEP_BOUNDED_MULADD,
+#endif
+    };
     functions[step](c, units, count, real, tile);
 }
 
