@@ -49,6 +49,7 @@ cdef extern from "include/convolve.h" nogil:
         int64_t out_columns
         int64_t kernel
         int64_t stride[2]
+        int64_t deal[2]
         int64_t first[2]
         int64_t mirrored
         int64_t left
@@ -151,8 +152,9 @@ cdef inline Convolution convolution_of(const Arguments *args) noexcept nogil:
     c.out_channels, c.out_rows, c.out_columns = args.sizes[4], args.sizes[5], args.sizes[6]
     c.kernel, c.mirrored = args.sizes[7], args.sizes[8]
     c.stride[0], c.stride[1] = args.sizes[9], args.sizes[10]
-    c.first[0], c.first[1] = args.sizes[11], args.sizes[12]
-    c.left, c.width = args.sizes[13], args.sizes[14]
+    c.deal[0], c.deal[1] = args.sizes[11], args.sizes[12]
+    c.first[0], c.first[1] = args.sizes[13], args.sizes[14]
+    c.left, c.width = args.sizes[15], args.sizes[16]
     return c
 
 
@@ -179,8 +181,8 @@ cdef void convolve_pixels(const Arguments *args, Team team) noexcept nogil:
 
     Arrays: x (storage), place (int32: where each pixel's first tap lies among sums), w (floats:
     channel, tap, output channel), out (storage), flag. Sizes: step; channels,
-    rows, columns; output channels, rows, columns; kernel (3 or 1), mirrored; strides; firsts;
-    left, width (`pyodl_convolution`).
+    rows, columns; output channels, rows, columns; kernel (3 or 1), mirrored; stride, deal and
+    first, each of rows and columns; left, width (`pyodl_convolution`).
     """
     cdef Convolution c = convolution_of(args)
     cdef int32_t *flag = <int32_t *>args.arrays[4]

@@ -82,7 +82,7 @@ class BoundConvolution:
     ) -> list[Operation]:
         """``out`` = x * w, without bias."""
         plans = forward_tiles(*self._key(0), tile)
-        if self.conv.stride == (1, 1) and self._may_go_around(self.conv.out_channels, plans, tile):
+        if self._may_go_around(self.conv.out_channels, plans, tile):
             return self._forward_around_pixels(x, w, out, plans)
         image, operations = self._image(x, self.conv.image)
         if self.conv.lanes_are_pixels(self.conv.out_channels):

@@ -256,9 +256,9 @@ class Around:
     macs : int
     size, out_size : (int, int)
         Rows and columns of the image and of the output.
-    stride, first : (int, int)
-        Pixel (r, c) meets the first tap of the kernel at output row ``stride[0] * r + first[0]``;
-        and so for columns.
+    stride, deal, first : (int, int)
+        Pixel (r, c) meets tap (i, j) at output row ``(stride[0] * r + first[0] -+ i) / deal[0]``, if
+        that is a whole number; and so for columns.
     left, width : int
         Of the sums of a row: those before the first output, and all.
     place : ndarray
@@ -273,6 +273,7 @@ class Around:
     size: tuple[int, int]
     out_size: tuple[int, int]
     stride: tuple[int, int]
+    deal: tuple[int, int]
     first: tuple[int, int]
     left: int
     width: int
@@ -287,26 +288,25 @@ def _flat(size: tuple[int, int]) -> tuple[int, int]:
 
 @lru_cache(maxsize=256)
 def pixels_around(conv: Convolution, *, mirrored: bool) -> Around:
-    """Return how pixels of the input meet outputs; or, mirrored, how output gradients meet inputs.
-
-    The stride of the former is 1.
-    """
+    """Return how pixels of the input meet outputs; or, mirrored, how output gradients meet inputs."""
     inner, outer = (conv.height, conv.width), conv.out_size
     size, out_size = (outer, inner) if mirrored else (inner, outer)
     up, left = conv.padding[0], conv.padding[2]
-    first, stride = ((-up, -left), conv.stride) if mirrored else ((up, left), (1, 1))
+    first, stride, deal = (up, left), (1, 1), conv.stride
+    if mirrored:
+        first, stride, deal = (-up, -left), conv.stride, (1, 1)
     if conv.kernel == (1, 1) and conv.stride == (1, 1):
         size = out_size = _flat(size)
     columns = first[1] + stride[1] * np.arange(size[1])
     reach = (0, conv.kernel[1] - 1) if mirrored else (1 - conv.kernel[1], 0)
-    before = max(-(int(columns[0]) + reach[0]), 0)
-    width = before + max(int(columns[-1]) + reach[1] + 1, out_size[1])
+    before = max(-((int(columns[0]) + reach[0]) // deal[1]), 0)
+    width = before + max((int(columns[-1]) + reach[1]) // deal[1] + 1, out_size[1])
     rows = first[0] + stride[0] * np.arange(size[0])
     place = kernel_table(grid(rows * width, before + columns))
     channels = (conv.channels, conv.out_channels)[:: -1 if mirrored else 1]
     macs = conv.taps * conv.pixels * conv.out_channels
     how = conv.kernel[0], mirrored, macs
-    return Around(*channels, *how, size, out_size, stride, first, before, width, place)
+    return Around(*channels, *how, size, out_size, stride, deal, first, before, width, place)
 
 
 @lru_cache(maxsize=256)

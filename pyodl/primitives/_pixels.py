@@ -43,7 +43,7 @@ def bind_around_pixels(
     looked_at = [image.size, w.size, step, depth, 0]
     survey = bind("survey", [image, w], [flag], looked_at, arithmetic=code)
     sizes = [step, around.channels, *around.size, around.out_channels, *around.out_size]
-    sizes += [around.kernel, int(around.mirrored), *around.stride, *around.first]
+    sizes += [around.kernel, int(around.mirrored), *around.stride, *around.deal, *around.first]
     sizes += [around.left, around.width]
     place = np.pad(around.place, (0, SLACK))  # whole registers are read
     quick = bind("convolve_pixels", [image, place, weights], [out, flag], sizes, arithmetic=code)

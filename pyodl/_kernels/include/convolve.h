@@ -14,17 +14,18 @@
 #define PYODL_BAND_BYTES 40960 /* of sums at a time, for the first-level cache */
 #define PYODL_MOST_REGISTERS 4 /* of outputs that are summed together */
 
-/* Pixel (row, column) meets tap (i, j) at output (stride * row + first + sign * i, ...), where the
- * sign is that of `mirrored`: 1 for an input gradient, -1 for a convolution. */
+/* Pixel (row, column) meets tap (i, j) at output ((stride * row + first + sign * i) / deal, ...), if that
+ * is a whole number, where the sign is that of `mirrored`: 1 for an input gradient, of which `deal` is
+ * 1; -1 for a convolution, of which `stride` is. */
 typedef struct {
     const void *x;        /* (channels, rows, columns), as stored */
-    const int32_t *place; /* of every pixel among sums, for the last of its taps; and slack */
+    const int32_t *place; /* of every pixel among sums, for the first tap, and slack; not if dealt */
     const float *w;       /* (channel, tap, output channel) */
     void *out;            /* (output channels, output rows, output columns), as stored */
     int64_t channels, rows, columns;
     int64_t out_channels, out_rows, out_columns;
     int64_t kernel;       /* 3 or 1, of rows and of columns */
-    int64_t stride[2], first[2]; /* of rows and columns */
+    int64_t stride[2], deal[2], first[2]; /* of rows and columns */
     int64_t mirrored;
     int64_t left, width;  /* of the sums of a row: those before the first output, and all */
 } pyodl_convolution;
@@ -66,12 +67,12 @@ typedef float pyodl_taps[9 * PYODL_MOST_REGISTERS * PYODL_LANES] __attribute__((
 /* Add listed pixels to the sums around them. `sums` is those of place 0 and the first of so many rows
  * of the kernel, `row` the sums in a row. */
 PYODL_INLINE void add_listed(int step, int rows, int columns, int registers, int sign,
-                             const pyodl_pixel_list *list, const float *taps, char *sums,
-                             int64_t row) {
+                             int64_t count, const int32_t *place, const float *values,
+                             const float *taps, char *sums, int64_t row) {
     const int64_t pitch = registers * step_sum_size(step);
-    for (int64_t t = 0; t < list->count; t++) {
-        char *at = sums + list->place[t] * pitch;
-        const operand value = operand_of(step, &list->value[t]);
+    for (int64_t t = 0; t < count; t++) {
+        char *at = sums + place[t] * pitch;
+        const operand value = operand_of(step, &values[t]);
         PYODL_UNROLL
         for (int n = 0; n < rows * columns * registers; n++) {
             const int i = n / registers / columns, j = n / registers % columns, r = n % registers;
@@ -81,12 +82,15 @@ PYODL_INLINE void add_listed(int step, int rows, int columns, int registers, int
     }
 }
 
-typedef void (*pyodl_add_listed)(const pyodl_pixel_list *, const float *, char *, int64_t);
+typedef void (*pyodl_add_listed)(int64_t, const int32_t *, const float *, const float *, char *,
+                                 int64_t);
 
 #define PYODL_AROUND(KIND, NAME, ROWS, COLUMNS, REGISTERS, SIGN)                                 \
     static __attribute__((noinline)) void KIND##_##NAME##_##ROWS##_##COLUMNS##_##REGISTERS(      \
-        const pyodl_pixel_list *list, const float *taps, char *sums, int64_t row) {              \
-        add_listed(KIND##_STEP, ROWS, COLUMNS, REGISTERS, SIGN, list, taps, sums, row);          \
+        int64_t count, const int32_t *place, const float *values, const float *taps, char *sums, \
+        int64_t row) {                                                                           \
+        add_listed(KIND##_STEP, ROWS, COLUMNS, REGISTERS, SIGN, count, place, values, taps,      \
+                   sums, row);                                                                   \
     }
 #define PYODL_EACH_AROUND(X, KIND, NAME, SIGN)                                                   \
     X(KIND, NAME, 1, 3, 1, SIGN) X(KIND, NAME, 2, 3, 1, SIGN) X(KIND, NAME, 3, 3, 1, SIGN)       \
@@ -133,13 +137,17 @@ static inline const pyodl_around_functions *around_functions(int step) {
 
 static inline pyodl_add_listed around_function(const pyodl_convolution *c, int step,
                                                int64_t registers, int64_t rows) {
-    const pyodl_around_functions *of_step = around_functions(step);
     if (c->kernel == 1)
-        return of_step->point[registers / 2];
-    return of_step->around[c->mirrored][registers - 1][rows - 1];
+        return around_functions(step)->point[registers / 2];
+    return around_functions(step)->around[c->mirrored][registers - 1][rows - 1];
 }
 
 /* ---- a band -------------------------------------------------------------------------------- */
+
+/* Whether pixels are dealt out, and added tap by tap. */
+PYODL_INLINE int is_dealt(const pyodl_convolution *c) {
+    return c->deal[0] > 1 || c->deal[1] > 1;
+}
 
 /* Registers of output channels to sum together, of so many that are left: few where rows of sums are
  * long, of which one is enough for a single tap; and where threads share them. */
@@ -147,14 +155,19 @@ PYODL_INLINE int64_t registers_together(const pyodl_convolution *c, int step, in
                                         int64_t rest) {
     const int64_t rows = c->kernel == 1 ? 2 : 8;
     const int64_t most = PYODL_BAND_BYTES / (rows * c->width * step_sum_size(step));
-    if (c->kernel == 1 && threads == 1 && rest >= 4 && most >= 4)
+    if ((c->kernel == 1 || is_dealt(c)) && threads == 1 && rest >= 4 && most >= 4)
         return 4;
     return rest >= 2 && most >= 2 ? 2 : 1;
 }
 
+/* Rows of sums above and below a band that its pixels reach tap by tap, for nothing. */
+PYODL_INLINE int64_t rows_beside(const pyodl_convolution *c) {
+    return is_dealt(c) ? (c->kernel - 1) / c->deal[0] + 1 : 0;
+}
+
 /* Rows of output whose sums are kept at a time. */
 PYODL_INLINE int64_t rows_together(const pyodl_convolution *c, int step, int64_t registers) {
-    return PYODL_BAND_BYTES / (c->width * registers * step_sum_size(step));
+    return PYODL_BAND_BYTES / (c->width * registers * step_sum_size(step)) - 2 * rows_beside(c);
 }
 
 static inline void copy_taps(const pyodl_convolution *c, const pyodl_band *band, int64_t channel,
@@ -180,38 +193,158 @@ static inline void add_rows(const pyodl_convolution *c, int step, const pyodl_ba
     for (int64_t i = row * c->columns; i < stop; i += PYODL_LISTED_PIXELS) {
         list_pixels(step, PYODL_FLOAT16, c->x, channel * c->rows * c->columns + i, c->place + i,
                     at_most(stop - i, PYODL_LISTED_PIXELS), list);
-        add(list, taps + met.first * count * PYODL_LANES, from, c->width);
+        add(list->count, list->place, list->value, taps + met.first * count * PYODL_LANES, from,
+            c->width);
     }
 }
+
+/* Rows of pixels after one another that meet a band. */
+typedef struct {
+    int64_t first;
+    int64_t stop;
+} pyodl_span;
+
+/* Sum a channel's pixels, all taps at a time. */
+static inline void add_around(const pyodl_convolution *c, int step, const pyodl_band *band,
+                              pyodl_span span, int64_t channel, const float *taps, char *sums,
+                              pyodl_pixel_list *list) {
+    for (int64_t row = span.first, rows; row < span.stop; row += rows) {
+        const pyodl_met met = rows_met(c, band, row);
+        for (rows = 1; row + rows < span.stop; rows++) {
+            const pyodl_met next = rows_met(c, band, row + rows);
+            if (next.first != met.first || next.count != met.count)
+                break;
+        }
+        if (met.count)
+            add_rows(c, step, band, met, channel, row, rows, taps, sums, list);
+    }
+}
+
+/* ---- tap by tap ---------------------------------------------------------------------------------- */
+
+/* Every second, or every so many, of pixels: as many as a register has lanes, or less. */
+PYODL_INLINE void deal_pixels(const uint16_t *x, int64_t deal, int64_t count, uint16_t *dealt) {
+#if PYODL_LANES == 16
+    if (deal == 2) {
+        const __mmask32 read = PYODL_SOME(__mmask32, 2 * count - 1);
+        const __m512i pairs = _mm512_maskz_loadu_epi16(read, x);
+        _mm256_storeu_si256((__m256i *)dealt, _mm512_cvtepi32_epi16(pairs));
+        return;
+    }
+#elif PYODL_LANES == 8
+    if (deal == 2 && count == 8) {
+        const __m128i low = _mm_loadu_si128((const __m128i *)x);
+        const __m128i high = _mm_loadu_si128((const __m128i *)(x + 7));
+        const __m128i even = _mm_blend_epi16(low, _mm_setzero_si128(), 0xAA);
+        _mm_storeu_si128((__m128i *)dealt, _mm_packus_epi32(even, _mm_srli_epi32(high, 16)));
+        return;
+    }
+#endif
+    for (int64_t k = 0; k < count; k++)
+        dealt[k] = x[deal * k];
+}
+
+/* Append every so many of a row's pixels; `place` is that of the first of them among the sums, where
+ * they are neighbours. */
+PYODL_INLINE void append_dealt(int step, const uint16_t *x, int64_t deal, int64_t count,
+                               int32_t place, pyodl_pixel_list *list) {
+    for (int64_t n = 0; n < count; n += PYODL_LANES) {
+        const int64_t some = at_most(count - n, PYODL_LANES);
+        uint16_t dealt[PYODL_LANES];
+        int32_t places[PYODL_LANES];
+        deal_pixels(x + n * deal, deal, some, dealt);
+        for (int k = 0; k < PYODL_LANES; k++)
+            places[k] = place + (int32_t)n + k;
+        append_pixels(step, PYODL_FLOAT16, dealt, 0, places, some, list);
+    }
+}
+
+/* The first number from `start` on, which is not negative, that leaves so much when divided. */
+PYODL_INLINE int64_t next_of_phase(int64_t start, int64_t phase, int64_t divisor) {
+    return start + (phase - start % divisor + divisor) % divisor;
+}
+
+/* Append the pixels of some rows of a channel that meet the same taps. */
+static inline void append_phase(const pyodl_convolution *c, int step, pyodl_span span,
+                                int64_t channel, int64_t row_phase, int64_t column_phase,
+                                pyodl_pixel_list *list) {
+    const int64_t up = c->first[0], left = c->first[1], deal = c->deal[1];
+    const int64_t padded_column = next_of_phase(left, column_phase, deal);
+    const int64_t count = (left + c->columns - padded_column + deal - 1) / deal;
+    int64_t padded_row = next_of_phase(span.first + up, row_phase, c->deal[0]);
+    int64_t place = padded_row / c->deal[0] * c->width + c->left + padded_column / deal;
+    for (; padded_row < span.stop + up; padded_row += c->deal[0], place += c->width) {
+        const int64_t row = channel * c->rows + padded_row - up;
+        append_dealt(step, (const uint16_t *)c->x + row * c->columns + padded_column - left, deal,
+                     count, (int32_t)place, list);
+    }
+}
+
+#define PYODL_MOST_PHASES 9 /* of pixels that meet the same taps */
+
+/* Sum pixels of some rows of a channel, tap by tap in order of k; every tap meets one phase. */
+static inline void add_dealt_rows(const pyodl_convolution *c, int step, const pyodl_band *band,
+                                  pyodl_span span, int64_t channel, const float *taps,
+                                  char *sums, pyodl_pixel_list *list) {
+    const int64_t phases[2] = {at_most(c->deal[0], c->kernel), at_most(c->deal[1], c->kernel)};
+    const int64_t pitch = band->registers * step_sum_size(step);
+    const pyodl_add_listed add = around_functions(step)->point[band->registers / 2];
+    int64_t begin[PYODL_MOST_PHASES + 1] = {0};
+    list->count = 0;
+    for (int64_t phase = 0; phase < phases[0] * phases[1]; phase++) {
+        append_phase(c, step, span, channel, phase / phases[1], phase % phases[1], list);
+        begin[phase + 1] = list->count;
+    }
+    for (int64_t tap = 0; tap < c->kernel * c->kernel; tap++) {
+        const int64_t i = tap / c->kernel, j = tap % c->kernel;
+        const int64_t phase = i % c->deal[0] * phases[1] + j % c->deal[1];
+        const int64_t shift = (i / c->deal[0] + band->start) * c->width + j / c->deal[1];
+        add(begin[phase + 1] - begin[phase], list->place + begin[phase],
+            list->value + begin[phase], taps + tap * band->registers * PYODL_LANES,
+            sums - shift * pitch, c->width);
+    }
+}
+
+static inline void add_dealt(const pyodl_convolution *c, int step, const pyodl_band *band,
+                             pyodl_span span, int64_t channel, const float *taps, char *sums,
+                             pyodl_pixel_list *list) {
+    const int64_t most = PYODL_LISTED_PIXELS / c->columns;
+    for (int64_t row = span.first; row < span.stop; row += most) {
+        const pyodl_span some = {row, at_most(row + most, span.stop)};
+        add_dealt_rows(c, step, band, some, channel, taps, sums, list);
+    }
+}
+
+/* ---- a band -------------------------------------------------------------------------------------- */
 
 PYODL_INLINE int64_t floor_quotient(int64_t a, int64_t b) {
     return a >= 0 ? a / b : -((b - 1 - a) / b);
 }
 
-/* Sum a band. */
+/* The rows of pixels that meet a band. */
+static inline pyodl_span rows_around(const pyodl_convolution *c, const pyodl_band *band) {
+    const int64_t reach = c->kernel - 1, up = c->mirrored ? reach : 0, down = reach - up;
+    const int64_t first = band->start * c->deal[0] - c->first[0] - up;
+    const int64_t last = (band->stop - 1) * c->deal[0] - c->first[0] + down;
+    const int64_t from = floor_quotient(first, c->stride[0]);
+    return (pyodl_span){from > 0 ? from : 0,
+                        at_most(floor_quotient(last, c->stride[0]) + 1, c->rows)};
+}
+
+/* Sum a band, whose first row's sums are `sums`. */
 static inline void sum_band(const pyodl_convolution *c, int step, const pyodl_band *band,
                             char *sums) {
-    const int64_t reach = c->kernel - 1, below = c->mirrored ? 0 : reach;
-    int64_t first = floor_quotient(band->start - c->first[0] - reach + below, c->stride[0]);
-    int64_t stop = floor_quotient(band->stop - 1 - c->first[0] + below, c->stride[0]) + 1;
+    const int64_t row = c->width * band->registers * step_sum_size(step), beside = rows_beside(c);
+    const pyodl_span span = rows_around(c, band);
     pyodl_pixel_list list;
     pyodl_taps taps;
-    first = first > 0 ? first : 0;
-    stop = at_most(stop, c->rows);
-    memset(sums, 0, (size_t)((band->stop - band->start) * c->width * band->registers *
-                             step_sum_size(step)));
+    memset(sums - beside * row, 0, (size_t)((band->stop - band->start + 2 * beside) * row));
     for (int64_t channel = 0; channel < c->channels; channel++) {
         copy_taps(c, band, channel, taps);
-        for (int64_t row = first, rows; row < stop; row += rows) {
-            const pyodl_met met = rows_met(c, band, row);
-            for (rows = 1; row + rows < stop; rows++) {
-                const pyodl_met next = rows_met(c, band, row + rows);
-                if (next.first != met.first || next.count != met.count)
-                    break;
-            }
-            if (met.count)
-                add_rows(c, step, band, met, channel, row, rows, taps, sums, &list);
-        }
+        if (is_dealt(c))
+            add_dealt(c, step, band, span, channel, taps, sums, &list);
+        else
+            add_around(c, step, band, span, channel, taps, sums, &list);
     }
 }
 
@@ -225,7 +358,8 @@ static __attribute__((noinline)) int stays_negative(const pyodl_convolution *c,
         const int64_t channel = n / size, tap = c->mirrored ? size - 1 - n % size : n % size;
         const int64_t i = c->mirrored ? -(tap / c->kernel) : tap / c->kernel;
         const int64_t j = c->mirrored ? -(tap % c->kernel) : tap % c->kernel;
-        const int64_t y = row - c->first[0] + i, x = column - c->first[1] + j;
+        const int64_t y = row * c->deal[0] - c->first[0] + i;
+        const int64_t x = column * c->deal[1] - c->first[1] + j;
         const int64_t in_row = y / c->stride[0], in_column = x / c->stride[1];
         const float w = c->w[(channel * size + tap) * c->out_channels + out_channel];
         uint16_t pixel = 0;
@@ -285,17 +419,18 @@ static inline int store_row_of_band(const pyodl_convolution *c, int step, int64_
 static inline int convolve_rows(const pyodl_convolution *c, int step, int64_t channel,
                                 int64_t registers, int64_t start, int64_t stop) {
     char sums[PYODL_BAND_BYTES] __attribute__((aligned(64)));
+    const int64_t pitch = registers * step_sum_size(step), beside = rows_beside(c);
     const int64_t most = rows_together(c, step, registers);
-    const int64_t pitch = registers * step_sum_size(step);
+    char *const first = sums + beside * c->width * pitch;
     int found = 0;
     for (int64_t row = start; row < stop; row += most) {
         const pyodl_band band = {channel, registers, row, at_most(row + most, stop)};
-        sum_band(c, step, &band, sums);
+        sum_band(c, step, &band, first);
         for (int64_t y = band.start; y < band.stop; y++)
             for (int64_t r = 0; r < registers; r++)
                 found |= store_row_of_band(
                     c, step, channel + r * PYODL_LANES, y,
-                    sums + ((y - row) * c->width + c->left) * pitch + r * step_sum_size(step),
+                    first + ((y - row) * c->width + c->left) * pitch + r * step_sum_size(step),
                     pitch);
     }
     return found;

@@ -55,15 +55,21 @@ PYODL_INLINE void list_some(int step, int format, const void *x, int64_t i, cons
 }
 #endif
 
-/* List those of `count` stored values from x[i] on; `place` has one for each, and slack. */
-PYODL_INLINE void list_pixels(int step, int format, const void *x, int64_t i, const int32_t *place,
-                              int64_t count, pyodl_pixel_list *list) {
+/* Append those of `count` stored values from x[i] on; `place` has one for each, and slack. */
+PYODL_INLINE void append_pixels(int step, int format, const void *x, int64_t i,
+                                const int32_t *place, int64_t count, pyodl_pixel_list *list) {
     int64_t n = 0;
-    list->count = 0;
     for (; n + PYODL_LANES <= count; n += PYODL_LANES)
         list_some(step, format, x, i + n, place + n, PYODL_LANES, list);
     if (n < count)
         list_some(step, format, x, i + n, place + n, count - n, list);
+}
+
+/* List them, and no others. */
+PYODL_INLINE void list_pixels(int step, int format, const void *x, int64_t i, const int32_t *place,
+                              int64_t count, pyodl_pixel_list *list) {
+    list->count = 0;
+    append_pixels(step, format, x, i, place, count, list);
 }
 
 /* What 16-bit values are like. */
