@@ -196,7 +196,7 @@ PYODL_INLINE int step_is_quick(int step) {
 /* Whether it pays to sum weight gradients by pixels (pixels.h): not where a load for every
  * multiply-add costs as much as the zeros that are left out. */
 PYODL_INLINE int step_pays_by_pixels(int step) {
-    return PYODL_LANES < 16 || !step_is_quick(step) || step_is_native(step);
+    return 1;
 }
 
 /* Whether a step can round a negative sum to -0; elsewhere the accumulator never is -0. */
@@ -386,7 +386,12 @@ PYODL_INLINE int sums_unordered(int step, const running_sums *sums, int n, int o
 PYODL_INLINE lanes lanes_fma_step(int arithmetic, lanes a, lanes b, lanes c) {
     lanes result;
     switch (arithmetic) {
-    case PYODL_FP16_FMA: return lanes_rounded_half(lanes_half_sum_to_odd(a * b, c));
+    case PYODL_FP16_FMA:
+#if PYODL_LANES == 16
+        return lanes_rounded_half(lanes_fma_to_odd(a, b, c));
+#else /* whose rounding to odd wants another rounding mode */
+        return lanes_rounded_half(lanes_half_sum_to_odd(a * b, c));
+#endif
     case PYODL_BF16_FMA:
         for (int i = 0; i < PYODL_LANES; i++)
             result[i] = fma_step(arithmetic, a[i], b[i], c[i]);
