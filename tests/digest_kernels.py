@@ -46,6 +46,9 @@ CONVOLUTIONS = [  # channels in, out, size, kernel, stride, padding
     (3, 9, (9, 9), (1, 1), 2, 0),
     (2, 3, (11, 18), (5, 5), 2, 2),
     (2, 5, (33, 34), (3, 3), 1, (1, 0, 2, 1)),  # more pixels than are listed at a time
+    (3, 16, (9, 10), (3, 3), 1, (0, 2, 1, 1)),  # channels that fill registers
+    (16, 64, (7, 8), (1, 1), 1, 0),
+    (18, 32, (8, 9), (3, 3), 2, 1),
     (9, 33, (17, 18), (3, 3), 1, 1),
 ]
 VECTORS = [1, 2, 7, 8, 16, 33, 100, 20001]

@@ -75,6 +75,19 @@ def test_multiply_adds(arithmetic):
 
 
 @every_arithmetic
+def test_multiply_adds_of_bounded_values(arithmetic):
+    """The same of values of which no sum comes near to overflow, which may be rounded sooner."""
+    name, column, row = pairs(arithmetic)
+    few = abs(column.astype(np.float32)) <= 90
+    column = column[few].reshape(-1, 1)
+    row = np.ascontiguousarray(column.T)
+    c = np.random.default_rng(2).permutation(column)
+    one = np.full_like(row, formats.round_to(1.0, name))
+    got = P.matmul(np.hstack([c, column]), np.vstack([one, row]), arithmetic=arithmetic)
+    assert_same(got, multiply_add(column, row, c, arithmetic), "naive")
+
+
+@every_arithmetic
 def test_gradients_of_relu_and_leaky_relu(arithmetic):
     """Where x > 0 the bits of dy pass, a NaN's payload with them."""
     name, column, row = pairs(arithmetic)

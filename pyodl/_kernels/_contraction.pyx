@@ -17,11 +17,11 @@ from pyodl._kernels._tile cimport (
     LEFT_OUT, MAX_LANES, MAX_REGISTERS, MAX_ROWS, MULTIPLIED, NEGATIVE_ZERO, NONFINITE,
     ORDER_SEQUENTIAL, PYODL_LANES, PYODL_SHAPES, PYODL_STEPS, SKIPPED_IN_B, Contraction, Plan,
     Register, Rows, Segment, Tile, all_finite, any_negative_zero, bounded_by_values,
-    compute_listed_tile,
-    compute_tile, compute_whole_tiles, flag_at, in_doubt, listed_shape, make_canonical, many_zeros,
-    may_reach_negative_zero, pyodl_shapes, raise_flag, rounding_begin, rounding_ordinary,
-    rounding_restore, shape_of_strip, step_cuts_strips, step_is_native, step_lanes,
-    step_lists_terms, step_of_exact_products, step_pays_by_pixels, store_rows, store_straight, sum_without_padding,
+    compute_listed_tile, compute_tile, compute_whole_tiles, flag_at, in_doubt, listed_shape,
+    make_canonical, many_zeros, may_reach_negative_zero, pyodl_shapes, raise_flag, rounding_begin,
+    rounding_ordinary, rounding_restore, shape_of_strip, step_cuts_strips, step_is_native,
+    step_lanes, step_lists_terms, step_of_exact_products, step_pays_by_pixels, store_rows,
+    store_straight, sum_without_padding,
 )
 from pyodl._kernels._team cimport share_out
 from pyodl._kernels._types cimport (

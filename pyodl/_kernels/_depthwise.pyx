@@ -9,8 +9,8 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 from pyodl._kernels._capsule cimport kernel_capsule
 from pyodl._kernels._tile cimport (
     MAX_LANES, MAX_UNITS, NONFINITE, Contraction, Rows, Segment, Unit, bounded_by_values,
-    compute_units, make_canonical, may_reach_negative_zero, rounding_begin, rounding_restore, step_lanes,
-    store_rows, units_together,
+    compute_units, make_canonical, may_reach_negative_zero, rounding_begin, rounding_restore,
+    step_lanes, store_rows, units_together,
 )
 from pyodl._kernels._team cimport share_out
 from pyodl._kernels._types cimport Arguments, Team, storage_format

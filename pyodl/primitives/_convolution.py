@@ -14,7 +14,6 @@ from pyodl.primitives._contraction import (
     Padding,
     Plan,
     bind_contraction,
-    kernel_table,
     plan,
 )
 from pyodl.primitives._geometry import (
@@ -32,8 +31,8 @@ from pyodl.primitives._geometry import (
 from pyodl.primitives._image import Image
 from pyodl.primitives._matmul import bind_sums
 from pyodl.primitives._orders import Order, Region, matmul_regions
-from pyodl.primitives._pixels import bind_around_pixels
-from pyodl.primitives._staging import SLACK, Copy, Stager
+from pyodl.primitives._pixels import bind_around_pixels, bind_gradient_by_pixels
+from pyodl.primitives._staging import Copy, Stager
 from pyodl.primitives._steps import Step, step_of
 from pyodl.primitives._tiling import Cut, Tile, cut_plan
 
@@ -117,42 +116,18 @@ class BoundConvolution:
         self, x: ndarray, dy: ndarray, dw: ndarray, tile: Tile | None = None
     ) -> list[Operation]:
         """``dw`` = gradient of the weights."""
-        image, operations = self._image(x, self.conv.image)
         gradient, stage = self._output_gradient(dy)
-        chw = self.conv.layout == "CHW"
-        operands = (image, gradient) if chw else (gradient, image)
         plans = weight_grad_tiles(*self._key(1), tile)
-        name = "conv2d weight gradient"
         orders = {region.order for table in plans for region in table.regions}
         by_pixels = self.conv.by_pixels and tile is None and orders == {Order.SEQUENTIAL}
+        flag, before = self._nonfinite(dy, plans[0])
         if by_pixels:
-            flag, before = self._by_pixels(x, dy, gradient, dw)
-        else:
-            flag, before = self._nonfinite(dy, plans[0])
-        whole = self._contract(name, plans, *operands, dw, flag=flag, guarded=by_pixels)
-        return [*operations, *stage, *before, *whole]
-
-    def _by_pixels(
-        self, x: ndarray, dy: ndarray, gradient: ndarray, dw: ndarray
-    ) -> tuple[ndarray | None, tuple[Operation, ...]]:
-        """Bind the weight gradient by pixels, which are few if x has many zeros.
-
-        Returns the flag that it sets where the contraction has to follow, and the operations.
-        """
-        conv, code = self.conv, self.arithmetic.code
-        flag = np.zeros(1, np.int32)
-        border = output_gradient(conv)[0]
-        met = border.pixel_offsets((conv.height, conv.width))
-        place = kernel_table(np.pad(met, (0, SLACK)))  # whole registers are read
-        step = self._stager.step
-        sizes = [step, conv.channels, conv.height * conv.width, conv.out_channels]
-        sizes.append(border.size[1] * conv.out_channels)
-        quick = bind("contract_pixels", [x, place, gradient], [dw, flag], sizes, arithmetic=code)
-        quick.name = "conv2d weight gradient by pixels"
-        quick.macs, quick.effort = conv.taps * conv.pixels * conv.out_channels // 2, step.effort
-        looked_at = [x.size, dy.size, step, conv.pixels, conv.out_channels]
-        survey = bind("survey", [x, dy], [flag], looked_at, arithmetic=code)
-        return flag, (survey, quick)
+            flag, before = bind_gradient_by_pixels(self.conv, x, dy, gradient, dw, self._stager)
+        image, operations = self._image(x, self.conv.image, flag if by_pixels else None)
+        operands = (image, gradient) if self.conv.layout == "CHW" else (gradient, image)
+        how: dict[str, Any] = {"flag": flag, "guarded": by_pixels}
+        whole = self._contract("conv2d weight gradient", plans, *operands, dw, **how)
+        return [*stage, *before, *operations, *whole]
 
     def bias_grad(self, dy: ndarray, db: ndarray) -> list[Operation]:
         """``db`` = gradient of the bias."""

@@ -257,8 +257,8 @@ class Around:
     size, out_size : (int, int)
         Rows and columns of the image and of the output.
     stride, deal, first : (int, int)
-        Pixel (r, c) meets tap (i, j) at output row ``(stride[0] * r + first[0] -+ i) / deal[0]``, if
-        that is a whole number; and so for columns.
+        Pixel (r, c) meets tap (i, j) at row ``(stride[0] * r + first[0] -+ i) / deal[0]`` of the
+        output, if that is a whole number; and so for columns.
     left, width : int
         Of the sums of a row: those before the first output, and all.
     place : ndarray
@@ -288,7 +288,7 @@ def _flat(size: tuple[int, int]) -> tuple[int, int]:
 
 @lru_cache(maxsize=256)
 def pixels_around(conv: Convolution, *, mirrored: bool) -> Around:
-    """Return how pixels of the input meet outputs; or, mirrored, how output gradients meet inputs."""
+    """Return how pixels of the input meet outputs; mirrored, how output gradients meet inputs."""
     inner, outer = (conv.height, conv.width), conv.out_size
     size, out_size = (outer, inner) if mirrored else (inner, outer)
     up, left = conv.padding[0], conv.padding[2]
@@ -303,10 +303,21 @@ def pixels_around(conv: Convolution, *, mirrored: bool) -> Around:
     width = before + max((int(columns[-1]) + reach[1]) // deal[1] + 1, out_size[1])
     rows = first[0] + stride[0] * np.arange(size[0])
     place = kernel_table(grid(rows * width, before + columns))
-    channels = (conv.channels, conv.out_channels)[:: -1 if mirrored else 1]
-    macs = conv.taps * conv.pixels * conv.out_channels
-    how = conv.kernel[0], mirrored, macs
-    return Around(*channels, *how, size, out_size, stride, deal, first, before, width, place)
+    return Around(
+        channels=conv.out_channels if mirrored else conv.channels,
+        out_channels=conv.channels if mirrored else conv.out_channels,
+        kernel=conv.kernel[0],
+        mirrored=mirrored,
+        macs=conv.taps * conv.pixels * conv.out_channels,
+        size=size,
+        out_size=out_size,
+        stride=stride,
+        deal=deal,
+        first=first,
+        left=before,
+        width=width,
+        place=place,
+    )
 
 
 @lru_cache(maxsize=256)

@@ -1,13 +1,19 @@
-"""Products of an image and weights, bound by pixels that are not zero, which a ReLU leaves half of."""
+"""Products of an image, bound by its pixels that are not zero: a ReLU leaves half of them.
+
+Each comes with a flag that a first operation sets, and the products themselves may raise. The
+caller binds a contraction that is guarded by it, and runs after all where pixels will not do
+(`Doubt` in ``_tile.pxd``).
+"""
 
 import numpy as np
 from numpy import ndarray
 
 from pyodl._kernels import Operation, bind
-from pyodl.primitives._geometry import Around
+from pyodl.primitives._contraction import kernel_table
+from pyodl.primitives._geometry import Around, Convolution, output_gradient
 from pyodl.primitives._staging import SLACK, Stager
 
-__all__ = ["bind_around_pixels"]
+__all__ = ["bind_around_pixels", "bind_gradient_by_pixels"]
 
 
 def bind_around_pixels(
@@ -33,8 +39,7 @@ def bind_around_pixels(
     Returns
     -------
     ndarray
-        A flag that is set where the product has to be contracted after all: an infinite or NaN
-        operand, or a NaN among the results.
+        The flag.
     tuple of Operation
     """
     step, code = stager.step, stager.arithmetic.code
@@ -49,4 +54,42 @@ def bind_around_pixels(
     quick = bind("convolve_pixels", [image, place, weights], [out, flag], sizes, arithmetic=code)
     quick.name = f"{name} by pixels"
     quick.macs, quick.effort = around.macs // 2, step.effort
+    return flag, (survey, quick)
+
+
+def bind_gradient_by_pixels(
+    conv: Convolution,
+    x: ndarray,
+    dy: ndarray,
+    gradient: ndarray,
+    dw: ndarray,
+    stager: Stager,
+) -> tuple[ndarray, tuple[Operation, ...]]:
+    """Bind the weight gradient of a convolution by the pixels of its input.
+
+    Parameters
+    ----------
+    x, dy, dw : ndarray
+        As stored.
+    gradient : ndarray
+        ``dy`` staged, (pixel, channel), in a border of -0.
+
+    Returns
+    -------
+    ndarray
+        The flag.
+    tuple of Operation
+    """
+    step, code = stager.step, stager.arithmetic.code
+    flag = np.zeros(1, np.int32)
+    border = output_gradient(conv)[0]
+    met = border.pixel_offsets((conv.height, conv.width))
+    place = kernel_table(np.pad(met, (0, SLACK)))  # whole registers are read
+    sizes = [step, conv.channels, conv.height * conv.width, conv.out_channels]
+    sizes.append(border.size[1] * conv.out_channels)
+    quick = bind("contract_pixels", [x, place, gradient], [dw, flag], sizes, arithmetic=code)
+    quick.name = "conv2d weight gradient by pixels"
+    quick.macs, quick.effort = conv.taps * conv.pixels * conv.out_channels // 2, step.effort
+    looked_at = [x.size, dy.size, step, conv.pixels, conv.out_channels]
+    survey = bind("survey", [x, dy], [flag], looked_at, arithmetic=code)
     return flag, (survey, quick)

@@ -169,8 +169,9 @@ class Stager:
         """
         dtype = (self.step if step is None else step).operand
         key = (kind, dtype, _address(source), 0 if guard is None else _address(guard))
-        if key in self._staged:
-            return self._staged[key][1], ()
+        for staged in ((*key[:3], 0), key):
+            if staged in self._staged:
+                return self._staged[staged][1], ()
         view, buffer = self._staged[key] = self._buffers.take(kind, dtype, shape)
         if negative:
             buffer[:] = -0.0

@@ -53,8 +53,11 @@ def bind_pointwise_forward(
         operands = (x, w)
     name, stager = "pointwise forward", stager or Stager(arithmetic, cores)
     guard, quick = _around_pixels(name, x, w, out, product, stager, tile)
-    how = arithmetic, cores, stager, _cut(tile, x, layout), guard
-    return [*quick, *bind_product(name, product, *operands, out, *how)]
+    cut = _cut(tile, x, layout)
+    return [
+        *quick,
+        *bind_product(name, product, *operands, out, arithmetic, cores, stager, cut, guard),
+    ]
 
 
 def bind_pointwise_weight_grad(
@@ -109,8 +112,11 @@ def bind_pointwise_input_grad(
         operands = (dy, w)
     name, stager = "pointwise input gradient", stager or Stager(arithmetic, cores)
     guard, quick = _around_pixels(name, dy, w, dx, product, stager, tile, mirrored=True)
-    how = arithmetic, cores, stager, _cut(tile, dy, layout), guard
-    return [*quick, *bind_product(name, product, *operands, dx, *how)]
+    cut = _cut(tile, dy, layout)
+    return [
+        *quick,
+        *bind_product(name, product, *operands, dx, arithmetic, cores, stager, cut, guard),
+    ]
 
 
 def _around_pixels(

@@ -41,7 +41,8 @@ def _float_step(ar, a, b, acc):
 
 def _output_shape(h, w, kh, kw, stride, padding):
     up, down, left, right = padding
-    return output_size(h, kh, stride, up, down), output_size(w, kw, stride, left, right)
+    sh, sw = pair(stride)
+    return output_size(h, kh, sh, up, down), output_size(w, kw, sw, left, right)
 
 
 def _direct_forward(ar, x, w, stride, padding, tile=None):

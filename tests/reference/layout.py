@@ -44,11 +44,12 @@ def im2row(x, kernel_size, *, stride=1, padding=0, layout, **_):
         x = hwc_to_chw(x)
     (kh, kw), padded = pair(kernel_size), pad(x, padding, layout="CHW")
     c, h, w = padded.shape
-    ho, wo = (h - kh) // stride + 1, (w - kw) // stride + 1
+    sh, sw = pair(stride)
+    ho, wo = (h - kh) // sh + 1, (w - kw) // sw + 1
     rows = np.empty((ho, wo, c, kh, kw), x.dtype)
     for i in range(ho):
         for j in range(wo):
-            top, left = i * stride, j * stride
+            top, left = i * sh, j * sw
             rows[i, j] = padded[:, top : top + kh, left : left + kw]
     if layout == "HWC":
         rows = rows.transpose(0, 1, 3, 4, 2)
@@ -75,11 +76,11 @@ def spread(dy, kernel_size, input_size, stride, padding):
     whatever the input's size asks for, rows that the stride never reached included.
     """
     (kh, kw), (h, w), (up, _, left, _) = pair(kernel_size), pair(input_size), four(padding)
-    c, ho, wo = dy.shape
+    (sh, sw), (c, ho, wo) = pair(stride), dy.shape
     out = np.zeros((c, h + kh - 1, w + kw - 1), dy.dtype)
     for i in range(ho):
         for j in range(wo):
-            y, x = kh - 1 - up + i * stride, kw - 1 - left + j * stride
+            y, x = kh - 1 - up + i * sh, kw - 1 - left + j * sw
             if 0 <= y < out.shape[1] and 0 <= x < out.shape[2]:
                 out[:, y, x] = dy[:, i, j]
     return out

@@ -348,8 +348,8 @@ static inline void sum_band(const pyodl_convolution *c, int step, const pyodl_ba
     }
 }
 
-/* Whether a sum that ended as -0 is -0 where zeros are multiplied, too: what follows its last term of
- * a pixel that is not zero adds zeros, of which one of +0 makes it +0. */
+/* Whether a sum that ended as -0 is -0 where zeros are multiplied, too: what follows its last product
+ * that is not zero are zeros, of which one of +0 makes it +0. */
 static __attribute__((noinline)) int stays_negative(const pyodl_convolution *c,
                                                     int64_t out_channel, int64_t row,
                                                     int64_t column) {
@@ -366,7 +366,7 @@ static __attribute__((noinline)) int stays_negative(const pyodl_convolution *c,
         if (y >= 0 && x >= 0 && y % c->stride[0] == 0 && x % c->stride[1] == 0 &&
             in_row < c->rows && in_column < c->columns)
             pixel = ((const uint16_t *)c->x)[(channel * c->rows + in_row) * c->columns + in_column];
-        if (pixel & 0x7FFFu)
+        if ((pixel & 0x7FFFu) && w != 0.0f)
             return 1;
         if (float_bits(w) >> 31 == pixel >> 15)
             return 0;

@@ -140,7 +140,7 @@ PYODL_PIXEL_FUNCTIONS(BFUSED)
 #if PYODL_HAS_BOUNDED
 PYODL_PIXEL_FUNCTIONS(BOUNDED)
 #endif
-#if 1
+#if !PYODL_NATIVE_HALVES /* where it pays (steps.h) */
 PYODL_PIXEL_FUNCTIONS(EXACT)
 PYODL_PIXEL_FUNCTIONS(BFLOATS)
 #endif
@@ -151,7 +151,7 @@ typedef int (*pyodl_pixel_function)(const pyodl_pixels *, int64_t, int64_t, pyod
  * returns what of them must not stand. */
 static inline int gradient_of_channel(const pyodl_pixels *p, int step, int64_t channel) {
     static const pyodl_pixel_function functions[PYODL_STEPS][SPREADS] = {
-#if 1
+#if !PYODL_NATIVE_HALVES
         [STEP_EXACT_PRODUCT] = PYODL_PIXEL_NAMES(EXACT),
         [STEP_FMA32] = PYODL_PIXEL_NAMES(BFLOATS),
 #endif

@@ -193,10 +193,10 @@ PYODL_INLINE int step_is_quick(int step) {
     return step_is_native(step) || step == STEP_EXACT_PRODUCT || step == STEP_FMA32;
 }
 
-/* Whether it pays to sum weight gradients by pixels (pixels.h): not where a load for every
- * multiply-add costs as much as the zeros that are left out. */
+/* Whether it pays to sum weight gradients by pixels (pixels.h): not beside native steps, where a load
+ * for every multiply-add in binary32 costs as much as the zeros that are left out. */
 PYODL_INLINE int step_pays_by_pixels(int step) {
-    return 1;
+    return !PYODL_NATIVE_HALVES || !step_is_quick(step) || step_is_native(step);
 }
 
 /* Whether a step can round a negative sum to -0; elsewhere the accumulator never is -0. */
