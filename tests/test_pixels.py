@@ -65,9 +65,12 @@ def has_nonfinite(x):
 def check(arithmetic, x, dy, flags, ran, **call):
     """Compare the gradient; the flag says that pixels stood exactly where they may."""
     flags.clear()
-    common = {"stride": 1, "layout": "CHW", "algorithm": "im2row", "arithmetic": arithmetic}
-    dw = agree("conv2d_weight_grad", x, dy, (3, 3), **common, **call)
-    if arithmetic not in BY_PIXELS or (dy.shape[1:] == (1, 1) and not flags):
+    call = {"stride": 1, "layout": "CHW", "algorithm": "im2row", "arithmetic": arithmetic} | call
+    dw = agree("conv2d_weight_grad", x, dy, (3, 3), **call)
+    strided = call["stride"] == 2
+    few = 2 * len(dy) <= step_of(OWN[arithmetic]).lanes
+    never = strided and (few or not step_of(OWN[arithmetic]).lists_terms)
+    if arithmetic not in BY_PIXELS or never or (dy.shape[1:] == (1, 1) and not flags):
         assert not flags
         return
     (flag,) = (int(flag[0]) & ~UNBOUNDED for flag in flags)
@@ -75,7 +78,7 @@ def check(arithmetic, x, dy, flags, ran, **call):
     zeros = np.count_nonzero(x_bits & 0x7FFF == 0)
     may_be_negative_zero = arithmetic not in ("fp16-fp32acc", "fp16-muladd")
     signed = (x_bits >> 15).any() and may_be_negative_zero
-    covers = 2 * len(dy) <= step_of(OWN[arithmetic]).lanes  # several taps in a register
+    covers = few and not strided  # several taps in a register
     dense = 4 * zeros < x.size and not covers
     if signed or dense or has_nonfinite(x) or has_nonfinite(dy):
         assert flag == NONFINITE
@@ -117,6 +120,42 @@ def test_small_images(arithmetic, surveys):
         assert (ran["nan"] >= 3) == (arithmetic == "fp16-muladd"), ran
         exact = arithmetic in ("fp16-fp32acc", "fp16-muladd")
         assert ran["negative zero"] == 0 if exact else ran["negative zero"] >= 3, ran
+
+
+@pytest.mark.parametrize("arithmetic", SIXTEEN_BITS)
+def test_a_stride_of_two(arithmetic, surveys):
+    fmt, ran = ARITHMETICS[arithmetic].storage, Counter()
+
+    @settings(max_examples=250)
+    @given(
+        st.integers(1, 3), st.sampled_from([16, 9, 8, 24, 32, 48, 41]), st.integers(1, 13),
+        st.integers(1, 40), padding, together, spoilers, seeds, densities, num_threads,
+    )  # fmt: skip
+    def run(c_in, c_out, height, width, pad, kinds, spoiler, seed, density, threads):
+        beyond = height + pad[0] + pad[1] - 3, width + pad[2] + pad[3] - 3
+        assume(min(beyond) >= 0)
+        x = pixels((c_in, height, width), fmt, kinds[0], seed, density, spoiler)
+        dy = filled((c_out, *(n // 2 + 1 for n in beyond)), fmt, kinds[1], seed + 2)
+        check(arithmetic, x, dy, surveys, ran, stride=2, padding=pad, num_threads=threads)
+
+    run()
+    if step_of(OWN[arithmetic]).lists_terms:
+        assert ran["pixels"] >= 30, ran
+        assert ran["refused"] >= 10, ran
+        assert (ran["negative zero"] >= 2) == (arithmetic == "fp16-fma"), ran
+
+
+@pytest.mark.parametrize("arithmetic", ["fp16-fma", "fp16-muladd"])
+@pytest.mark.parametrize("size", [(65, 64), (3, 512), (3, 513), (1, 700), (300, 1)])
+def test_strided_images_of_many_rows_and_columns(arithmetic, size, surveys):
+    fmt = ARITHMETICS[arithmetic].storage
+    x = pixels((2, *size), fmt, "normal", 1, 0.5, None)
+    dy = filled((33, *((n + 1) // 2 for n in size)), fmt, "normal", 2)
+    surveys.clear()
+    agree("conv2d_weight_grad", x, dy, (3, 3), stride=2, padding=1, layout="CHW",
+          algorithm="im2row", arithmetic=arithmetic)  # fmt: skip
+    listed = step_of(OWN[arithmetic]).lists_terms and size[1] <= 512
+    assert [int(flag[0]) & ~UNBOUNDED for flag in surveys] == [0] * listed
 
 
 @pytest.mark.parametrize("arithmetic", SIXTEEN_BITS)

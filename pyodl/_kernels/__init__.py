@@ -51,6 +51,7 @@ __all__ = [
     "LANES",
     "LISTS_TERMS",
     "MOST_COLUMNS",
+    "MOST_LISTED",
     "OF_EXACT_PRODUCTS",
     "OPERANDS",
     "PEAK_MACS",
@@ -107,6 +108,7 @@ OF_EXACT_PRODUCTS: tuple[int, ...] = _LOADED["_contraction"].OF_EXACT_PRODUCTS
 # Of tiles: rows, registers, how many of the rows may lie equally far apart.
 SHAPES: tuple[tuple[int, int, int], ...] = _LOADED["_contraction"].SHAPES
 MOST_COLUMNS: int = _LOADED["_pixels"].MOST_COLUMNS  # of sums in a row of "convolve_pixels"
+MOST_LISTED: int = _LOADED["_pixels"].MOST_LISTED  # pixels
 PEAK_MACS: tuple[int, ...] = _LOADED["_peak"].PEAK_MACS  # of one round of "fma_peak", by step
 
 

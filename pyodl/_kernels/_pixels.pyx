@@ -21,6 +21,13 @@ cdef extern from "include/listed_pixels.h" nogil:
     ctypedef struct Survey "pyodl_survey":
         uint16_t largest
     Survey survey_values(const uint16_t *, int64_t) noexcept
+    int PYODL_LISTED_PIXELS
+    ctypedef struct Dealing "pyodl_dealing":
+        int64_t columns
+        int64_t first[2]
+        int64_t deal[2]
+        int64_t before
+        int64_t width
 
 cdef extern from "include/pixels.h" nogil:
     ctypedef struct Pixels "pyodl_pixels":
@@ -32,8 +39,11 @@ cdef extern from "include/pixels.h" nogil:
         int64_t pixels
         int64_t out_channels
         int64_t row
+        int64_t strided
+        Dealing dealing
+        int64_t nowhere
     int gradient_of_channel(const Pixels *, int, int64_t) noexcept
-    bint pays_by_pixels(int, Survey, int64_t) noexcept
+    bint pays_by_pixels(int, Survey, int64_t, bint) noexcept
 
 cdef extern from "include/convolve.h" nogil:
     ctypedef struct Convolution "pyodl_convolution":
@@ -66,8 +76,8 @@ cdef void survey(const Arguments *args, Team team) noexcept nogil:
     would not pay.
 
     Arrays: x, of which pixels are listed; the other operand; flag. Sizes: elements of x, of the
-    other; step, K; output channels of a weight gradient, or 0 where pixels pay whatever they are.
-    One thread looks.
+    other; step, K; output channels of a weight gradient, or 0 where pixels pay whatever they are;
+    whether it is strided. One thread looks.
     """
     cdef int format = storage_format(args.arithmetic)
     cdef int step = <int>args.sizes[2]
@@ -77,7 +87,7 @@ cdef void survey(const Arguments *args, Team team) noexcept nogil:
     cdef int32_t *flag = <int32_t *>args.arrays[2]
     flag[0] = 0
     if x.largest >= infinity or other.largest >= infinity or (
-        args.sizes[4] != 0 and not pays_by_pixels(step, x, args.sizes[4])
+        args.sizes[4] != 0 and not pays_by_pixels(step, x, args.sizes[4], args.sizes[5] != 0)
     ):
         flag[0] = NONFINITE
     elif not sums_are_bounded(
@@ -103,6 +113,12 @@ cdef void gradient_part(const Arguments *args, int64_t start, int64_t stop) noex
     p.pixels = args.sizes[2]
     p.out_channels = args.sizes[3]
     p.row = args.sizes[4]
+    p.strided = args.sizes[5]
+    p.dealing.columns = args.sizes[6]
+    p.dealing.first[0], p.dealing.first[1] = args.sizes[7], args.sizes[8]
+    p.dealing.deal[0] = p.dealing.deal[1] = 2
+    p.dealing.before, p.dealing.width = args.sizes[9], args.sizes[10]
+    p.nowhere = args.sizes[11]
     if not flag_at(flag) & UNBOUNDED:
         step = bounded_step(step)
     for channel in range(start, stop):
@@ -122,7 +138,9 @@ cdef void contract_pixels(const Arguments *args, Team team) noexcept nogil:
 
     Arrays: x (storage), place (int32: where in dy each pixel meets its first tap), dy (operands,
     channels last, with a border of -0), dw (storage), flag. Sizes: step;
-    channels, pixels, output channels; elements of a row of dy.
+    channels, pixels, output channels; elements of a row of dy; whether the stride is 2, and if so
+    columns of x, rows and columns of padding before it, pixels of dy before the first of a row and
+    in a row, and one that has border all around.
     """
     # Where others have found a NaN by now, the contraction computes everything again.
     if not flag_at(<const int32_t *>args.arrays[4]) & NONFINITE:
@@ -214,6 +232,7 @@ cdef void convolve_pixels(const Arguments *args, Team team) noexcept nogil:
         raise_flag(flag, NONFINITE)
 
 
+MOST_LISTED = PYODL_LISTED_PIXELS
 MOST_COLUMNS = PYODL_BAND_BYTES // (FEW_ROWS * PYODL_LANES * sizeof(float))
 KERNELS = {
     "survey": lone_capsule(survey),

@@ -11,7 +11,7 @@ from math import prod
 import numpy as np
 from numpy import ndarray
 
-from pyodl._kernels import MOST_COLUMNS
+from pyodl._kernels import MOST_COLUMNS, MOST_LISTED
 from pyodl.primitives._contraction import Offsets, Padding, kernel_table
 from pyodl.primitives._image import Image, grid
 from pyodl.primitives._steps import Step
@@ -87,13 +87,20 @@ class Convolution:
     def by_pixels(self) -> bool:
         """Whether the weight gradient may be summed by pixels of the input that are not zero.
 
-        Their padding reaches no further than the kernel does.
+        Their padding reaches no further than the kernel does. At a stride of 2, a step has to be
+        costly and output channels to fill more than half of a register.
         """
+        strided = (
+            self.stride == (2, 2)
+            and self.listed
+            and 2 * self.out_channels > self.lanes
+            and 2 * self.width <= MOST_LISTED
+        )
         return (
             self.sparse_input
             and self.layout == "CHW"
             and self.kernel == (3, 3)
-            and self.stride == (1, 1)
+            and (self.stride == (1, 1) or strided)
             and max(self.padding) <= 2
         )
 
@@ -364,9 +371,14 @@ def output_gradient(conv: Convolution) -> tuple[Image, ndarray]:
     """
     size, (height, width) = conv.out_size, conv.kernel
     up, left, border = 0, 0, size
-    if conv.by_pixels:
+    if conv.by_pixels and conv.stride == (1, 1):
         up, left = height - 1 - conv.padding[0], width - 1 - conv.padding[2]
         border = (conv.height + height - 1, conv.width + width - 1)
+    elif conv.by_pixels:  # two rows more, which nothing but border is around
+        up, left = 1, 1
+        last_row = (conv.height - 1 + conv.padding[0]) // 2
+        last_column = (conv.width - 1 + conv.padding[2]) // 2
+        border = (max(last_row + 1, size[0]) + 3, max(last_column + 1, size[1]) + 1)
     image = Image(
         *(conv.out_channels, *size, (up, left), border),
         layout="HWC",

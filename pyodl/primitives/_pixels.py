@@ -45,7 +45,7 @@ def bind_around_pixels(
     step, code = stager.step, stager.arithmetic.code
     flag = np.zeros(1, np.int32)
     depth = around.channels * around.kernel**2
-    looked_at = [image.size, w.size, step, depth, 0]
+    looked_at = [image.size, w.size, step, depth, 0, 0]
     survey = bind("survey", [image, w], [flag], looked_at, arithmetic=code)
     sizes = [step, around.channels, *around.size, around.out_channels, *around.out_size]
     sizes += [around.kernel, int(around.mirrored), *around.stride, *around.deal, *around.first]
@@ -83,13 +83,18 @@ def bind_gradient_by_pixels(
     step, code = stager.step, stager.arithmetic.code
     flag = np.zeros(1, np.int32)
     border = output_gradient(conv)[0]
-    met = border.pixel_offsets((conv.height, conv.width))
+    rows, columns = border.size
+    strided = conv.stride != (1, 1)
+    met = np.zeros(0, np.int32)
+    if not strided:
+        met = border.pixel_offsets((conv.height, conv.width))
     place = kernel_table(np.pad(met, (0, SLACK)))  # whole registers are read
     sizes = [step, conv.channels, conv.height * conv.width, conv.out_channels]
-    sizes.append(border.size[1] * conv.out_channels)
+    sizes += [columns * conv.out_channels, int(strided), conv.width, conv.padding[0]]
+    sizes += [conv.padding[2], columns + 1, columns, (rows - 1) * columns + 1]
     quick = bind("contract_pixels", [x, place, gradient], [dw, flag], sizes, arithmetic=code)
     quick.name = "conv2d weight gradient by pixels"
     quick.macs, quick.effort = conv.taps * conv.pixels * conv.out_channels // 2, step.effort
-    looked_at = [x.size, dy.size, step, conv.pixels, conv.out_channels]
+    looked_at = [x.size, dy.size, step, conv.pixels, conv.out_channels, int(strided)]
     survey = bind("survey", [x, dy], [flag], looked_at, arithmetic=code)
     return flag, (survey, quick)

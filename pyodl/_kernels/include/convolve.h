@@ -198,12 +198,6 @@ static inline void add_rows(const pyodl_convolution *c, int step, const pyodl_ba
     }
 }
 
-/* Rows of pixels after one another that meet a band. */
-typedef struct {
-    int64_t first;
-    int64_t stop;
-} pyodl_span;
-
 /* Sum a channel's pixels, all taps at a time. */
 static inline void add_around(const pyodl_convolution *c, int step, const pyodl_band *band,
                               pyodl_span span, int64_t channel, const float *taps, char *sums,
@@ -222,64 +216,6 @@ static inline void add_around(const pyodl_convolution *c, int step, const pyodl_
 
 /* ---- tap by tap ---------------------------------------------------------------------------------- */
 
-/* Every second, or every so many, of pixels: as many as a register has lanes, or less. */
-PYODL_INLINE void deal_pixels(const uint16_t *x, int64_t deal, int64_t count, uint16_t *dealt) {
-#if PYODL_LANES == 16
-    if (deal == 2) {
-        const __mmask32 read = PYODL_SOME(__mmask32, 2 * count - 1);
-        const __m512i pairs = _mm512_maskz_loadu_epi16(read, x);
-        _mm256_storeu_si256((__m256i *)dealt, _mm512_cvtepi32_epi16(pairs));
-        return;
-    }
-#elif PYODL_LANES == 8
-    if (deal == 2 && count == 8) {
-        const __m128i low = _mm_loadu_si128((const __m128i *)x);
-        const __m128i high = _mm_loadu_si128((const __m128i *)(x + 7));
-        const __m128i even = _mm_blend_epi16(low, _mm_setzero_si128(), 0xAA);
-        _mm_storeu_si128((__m128i *)dealt, _mm_packus_epi32(even, _mm_srli_epi32(high, 16)));
-        return;
-    }
-#endif
-    for (int64_t k = 0; k < count; k++)
-        dealt[k] = x[deal * k];
-}
-
-/* Append every so many of a row's pixels; `place` is that of the first of them among the sums, where
- * they are neighbours. */
-PYODL_INLINE void append_dealt(int step, const uint16_t *x, int64_t deal, int64_t count,
-                               int32_t place, pyodl_pixel_list *list) {
-    for (int64_t n = 0; n < count; n += PYODL_LANES) {
-        const int64_t some = at_most(count - n, PYODL_LANES);
-        uint16_t dealt[PYODL_LANES];
-        int32_t places[PYODL_LANES];
-        deal_pixels(x + n * deal, deal, some, dealt);
-        for (int k = 0; k < PYODL_LANES; k++)
-            places[k] = place + (int32_t)n + k;
-        append_pixels(step, PYODL_FLOAT16, dealt, 0, places, some, list);
-    }
-}
-
-/* The first number from `start` on, which is not negative, that leaves so much when divided. */
-PYODL_INLINE int64_t next_of_phase(int64_t start, int64_t phase, int64_t divisor) {
-    return start + (phase - start % divisor + divisor) % divisor;
-}
-
-/* Append the pixels of some rows of a channel that meet the same taps. */
-static inline void append_phase(const pyodl_convolution *c, int step, pyodl_span span,
-                                int64_t channel, int64_t row_phase, int64_t column_phase,
-                                pyodl_pixel_list *list) {
-    const int64_t up = c->first[0], left = c->first[1], deal = c->deal[1];
-    const int64_t padded_column = next_of_phase(left, column_phase, deal);
-    const int64_t count = (left + c->columns - padded_column + deal - 1) / deal;
-    int64_t padded_row = next_of_phase(span.first + up, row_phase, c->deal[0]);
-    int64_t place = padded_row / c->deal[0] * c->width + c->left + padded_column / deal;
-    for (; padded_row < span.stop + up; padded_row += c->deal[0], place += c->width) {
-        const int64_t row = channel * c->rows + padded_row - up;
-        append_dealt(step, (const uint16_t *)c->x + row * c->columns + padded_column - left, deal,
-                     count, (int32_t)place, list);
-    }
-}
-
 #define PYODL_MOST_PHASES 9 /* of pixels that meet the same taps */
 
 /* Sum pixels of some rows of a channel, tap by tap in order of k; every tap meets one phase. */
@@ -287,12 +223,16 @@ static inline void add_dealt_rows(const pyodl_convolution *c, int step, const py
                                   pyodl_span span, int64_t channel, const float *taps,
                                   char *sums, pyodl_pixel_list *list) {
     const int64_t phases[2] = {at_most(c->deal[0], c->kernel), at_most(c->deal[1], c->kernel)};
+    const uint16_t *x = (const uint16_t *)c->x + channel * c->rows * c->columns;
+    const pyodl_dealing dealing = {
+        c->columns, {c->first[0], c->first[1]}, {c->deal[0], c->deal[1]}, c->left, c->width};
     const int64_t pitch = band->registers * step_sum_size(step);
     const pyodl_add_listed add = around_functions(step)->point[band->registers / 2];
     int64_t begin[PYODL_MOST_PHASES + 1] = {0};
     list->count = 0;
     for (int64_t phase = 0; phase < phases[0] * phases[1]; phase++) {
-        append_phase(c, step, span, channel, phase / phases[1], phase % phases[1], list);
+        append_phase(step, PYODL_FLOAT16, x, &dealing, span, phase / phases[1],
+                     phase % phases[1], list);
         begin[phase + 1] = list->count;
     }
     for (int64_t tap = 0; tap < c->kernel * c->kernel; tap++) {

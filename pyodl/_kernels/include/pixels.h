@@ -18,13 +18,18 @@ PYODL_INLINE int pixel_registers(int step) {
     return PYODL_LANES == 16 || step_keeps_halves(step) ? 2 : 1;
 }
 
+#define PYODL_STRIDED_PHASES 4 /* of pixels that meet the same taps at a stride of 2 */
+
 typedef struct {
-    const void *x;           /* (channels, pixels), as stored */
-    const int32_t *place;    /* where in dy the first tap of a pixel lies */
-    const void *dy;          /* operands (row, column, output channel), with a border of -0 */
-    void *dw;                /* (output channels, channels, taps), as stored */
+    const void *x;         /* (channels, pixels), as stored */
+    const int32_t *place;  /* where in dy the first tap of a pixel lies; not if strided */
+    const void *dy;        /* operands (row, column, output channel), with a border of -0 */
+    void *dw;              /* (output channels, channels, taps), as stored */
     int64_t channels, pixels, out_channels;
-    int64_t row;             /* elements of a row of dy */
+    int64_t row;           /* elements of a row of dy */
+    int64_t strided;       /* whether the stride is 2, and not 1; and if so: */
+    pyodl_dealing dealing; /* of x, to pixels of dy */
+    int64_t nowhere;       /* a pixel of dy that has border all around */
 } pyodl_pixels;
 
 /* How sums lie: registers of output channels; or one, if these leave room for the next pixel's beside
@@ -119,20 +124,103 @@ PYODL_INLINE int channel_gradient(int step, int format, pyodl_spread spread, con
     return found;
 }
 
-/* By registers of output channels, or by taps that one register covers. */
+/* ---- at a stride of 2 ------------------------------------------------------------------------- */
+
+/* List some rows of a channel by phases, as many of each: what is lacking is a +0 that meets border,
+ * whose product is -0. */
+PYODL_INLINE void list_phases(int step, int format, const pyodl_pixels *p, int64_t channel,
+                              pyodl_span rows, pyodl_pixel_list lists[PYODL_STRIDED_PHASES]) {
+    const uint16_t *x = (const uint16_t *)p->x + channel * p->pixels;
+    int64_t most = 0;
+    for (int phase = 0; phase < PYODL_STRIDED_PHASES; phase++) {
+        lists[phase].count = 0;
+        append_phase(step, format, x, &p->dealing, rows, phase / 2, phase % 2, &lists[phase]);
+        most = lists[phase].count > most ? lists[phase].count : most;
+    }
+    for (int phase = 0; phase < PYODL_STRIDED_PHASES; phase++)
+        for (; lists[phase].count < most; lists[phase].count++) {
+            lists[phase].place[lists[phase].count] = (int32_t)p->nowhere;
+            lists[phase].value[lists[phase].count] = 0.0f;
+        }
+}
+
+/* Add pixel t of every list to the sums of the taps that it meets: phase (a, b) taps a, a + 2 of rows and
+ * b, b + 2 of columns. */
+PYODL_INLINE void add_phases(int step, int registers, const pyodl_pixels *p, int64_t out_channel,
+                             const pyodl_pixel_list *lists, int64_t t, running_sums *sums) {
+    const int64_t size = step_operand_size(step);
+    PYODL_UNROLL
+    for (int phase = 0; phase < PYODL_STRIDED_PHASES; phase++) {
+        const operand value = operand_of(step, &lists[phase].value[t]);
+        const char *at = (const char *)operand_at(
+            step, p->dy, lists[phase].place[t] * p->out_channels + out_channel);
+        PYODL_UNROLL
+        for (int n = 0; n < PYODL_TAPS * registers; n++) {
+            const int i = n / registers / 3, j = n / registers % 3, r = n % registers;
+            if (i % 2 == phase / 2 && j % 2 == phase % 2)
+                add_to_sum(step, value,
+                           operand_load(step, at - (i / 2 * p->row + j / 2 * p->out_channels) * size,
+                                        r * step_lanes(step)),
+                           sums, r * PYODL_TAPS + i * 3 + j);
+        }
+    }
+}
+
+/* Rows of pixels that are listed at a time. */
+PYODL_INLINE int64_t rows_listed(const pyodl_pixels *p) {
+    return PYODL_LISTED_PIXELS / p->dealing.columns;
+}
+
+PYODL_INLINE int strided_gradient(int step, int format, int registers, const pyodl_pixels *p,
+                                  int64_t channel, int64_t out_channel, pyodl_pixel_list *lists) {
+    const int64_t rows = p->pixels / p->dealing.columns, most = rows_listed(p);
+    uint16_t stored[2 * PYODL_TAPS][2 * PYODL_LANES];
+    running_sums sums;
+    int found = PIXELS_ARE_FINE;
+    PYODL_UNROLL
+    for (int n = 0; n < PYODL_TAPS * registers; n++)
+        begin_sum_of_zero(step, &sums, n, 0.0f);
+    for (int64_t row = 0; row < rows; row += most) {
+        if (out_channel == 0 || rows > most)
+            list_phases(step, format, p, channel, (pyodl_span){row, at_most(row + most, rows)},
+                        lists);
+        for (int64_t t = 0; t < lists->count; t++)
+            add_phases(step, registers, p, out_channel, lists, t, &sums);
+    }
+    if (any_nan(step, PYODL_TAPS * registers, &sums))
+        return PIXELS_ARE_NAN;
+    PYODL_UNROLL
+    for (int n = 0; n < PYODL_TAPS * registers; n++)
+        put_sum(step, format, &sums, n, stored[n], 0);
+    for (int r = 0; r < registers; r++)
+        found |= store_taps(p, step, channel, out_channel + r * step_lanes(step),
+                            (pyodl_stored)stored + r * PYODL_TAPS);
+    return found;
+}
+
+/* ---- one function per step and spread ----------------------------------------------------------- */
+
+/* By registers of output channels, or by taps that one register covers; strided, none does (0). */
 #define PYODL_EACH_SPREAD(X, KIND)                                                               \
-    X(KIND, one, 1, 1) X(KIND, two, 2, 1) X(KIND, two_taps, 1, 2) X(KIND, three_taps, 1, 3)
+    X(KIND, one, 1, 1) X(KIND, two, 2, 1) X(KIND, two_taps, 1, 2) X(KIND, three_taps, 1, 3)      \
+    X(KIND, strided_one, 1, 0) X(KIND, strided_two, 2, 0)
 #define PYODL_PIXEL_FUNCTION(KIND, NAME, REGISTERS, COVERED)                                     \
     static __attribute__((noinline)) int KIND##_pixels_##NAME(                                   \
-        const pyodl_pixels *p, int64_t channel, int64_t out_channel, pyodl_pixel_list *list) {   \
+        const pyodl_pixels *p, int64_t channel, int64_t out_channel, pyodl_pixel_list *lists) {  \
         const pyodl_spread spread = {REGISTERS, COVERED};                                        \
-        return channel_gradient(KIND##_STEP, KIND##_FORMAT, spread, p, channel, out_channel,     \
-                                list);                                                           \
+        return COVERED ? channel_gradient(KIND##_STEP, KIND##_FORMAT, spread, p, channel,        \
+                                          out_channel, lists)                                    \
+                       : strided_gradient(KIND##_STEP, KIND##_FORMAT, REGISTERS, p, channel,     \
+                                          out_channel, lists);                                   \
     }
 #define PYODL_PIXEL_NAME(KIND, NAME, REGISTERS, COVERED) KIND##_pixels_##NAME,
 #define PYODL_PIXEL_FUNCTIONS(KIND) PYODL_EACH_SPREAD(PYODL_PIXEL_FUNCTION, KIND)
 #define PYODL_PIXEL_NAMES(KIND) {PYODL_EACH_SPREAD(PYODL_PIXEL_NAME, KIND)}
-enum { SPREAD_ONE = 0, SPREAD_TWO = 1, SPREAD_TWO_TAPS = 2, SPREAD_THREE_TAPS = 3, SPREADS };
+enum {
+    SPREAD_ONE = 0, SPREAD_TWO = 1, SPREAD_TWO_TAPS = 2, SPREAD_THREE_TAPS = 3,
+    SPREAD_STRIDED = 4, /* and the next one, of two registers */
+    SPREADS = 6
+};
 
 PYODL_PIXEL_FUNCTIONS(FUSED)
 PYODL_PIXEL_FUNCTIONS(UNFUSED)
@@ -162,14 +250,15 @@ static inline int gradient_of_channel(const pyodl_pixels *p, int step, int64_t c
         [STEP_HALF_MULADD] = PYODL_PIXEL_NAMES(UNFUSED),
         [STEP_BFLOAT_FMA] = PYODL_PIXEL_NAMES(BFUSED)};
     const int64_t size = step_lanes(step);
-    pyodl_pixel_list list;
+    pyodl_pixel_list lists[PYODL_STRIDED_PHASES];
     int found = PIXELS_ARE_FINE;
-    if (2 * p->out_channels <= size)
+    if (2 * p->out_channels <= size && !p->strided)
         return functions[step][3 * p->out_channels <= size ? SPREAD_THREE_TAPS : SPREAD_TWO_TAPS](
-            p, channel, 0, &list);
+            p, channel, 0, lists);
     for (int64_t c = 0; c < p->out_channels;) {
         const int two = pixel_registers(step) == 2 && p->out_channels - c > size;
-        found |= functions[step][two ? SPREAD_TWO : SPREAD_ONE](p, channel, c, &list);
+        found |= functions[step][(p->strided ? SPREAD_STRIDED : SPREAD_ONE) + two](p, channel, c,
+                                                                                  lists);
         c += size * (1 + two);
     }
     return found;
@@ -177,8 +266,8 @@ static inline int gradient_of_channel(const pyodl_pixels *p, int step, int64_t c
 
 /* Whether pixels with so many zeros are worth a list: a quarter is zero, or registers cover several
  * taps. None may be negative where a sum can be -0, since the border has one sign only. */
-PYODL_INLINE int pays_by_pixels(int step, pyodl_survey x, int64_t out_channels) {
-    const int covers = 2 * out_channels <= step_lanes(step);
+PYODL_INLINE int pays_by_pixels(int step, pyodl_survey x, int64_t out_channels, int strided) {
+    const int covers = 2 * out_channels <= step_lanes(step) && !strided;
     return !(x.negative && step_may_reach_negative_zero(step)) &&
            (covers || 4 * x.zeros >= x.count);
 }
