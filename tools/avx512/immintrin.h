@@ -63,6 +63,22 @@ EMULATED __m256i _mm512_extracti64x4_epi64(__m512i a, int half) {
     return result;
 }
 
+EMULATED __m256i _mm512_cvtepi32_epi16(__m512i a) {
+    __m256i result;
+    for (int i = 0; i < 16; i++)
+        result[i] = (int16_t)a[i];
+    return result;
+}
+
+/* The larger magnitude with its own sign; `which` is not looked at, but for those who read it. */
+EMULATED __m512 _mm512_range_ps(__m512 a, __m512 b, int which) {
+    __m512 result;
+    (void)which;
+    for (int i = 0; i < 16; i++)
+        result[i] = fabsf(a[i]) >= fabsf(b[i]) ? a[i] : b[i];
+    return result;
+}
+
 #define _mm512_castsi512_si256(a) _mm512_extracti64x4_epi64(a, 0)
 
 #define EMULATED_LOAD(NAME, REGISTER, TYPE)                                                      \

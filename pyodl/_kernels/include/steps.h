@@ -68,10 +68,10 @@ PYODL_INLINE lanes lanes_exact_fma32(lanes a, lanes b, lanes c) {
 /* What a rounding to binary16 in registers adds and takes away again: 2^13 times what is rounded, or
  * 0.75 where that is more. Either is a multiple of twice the unit that binary16 has there, and makes it
  * the unit of the sum; 0.75 is for subnormals, whose unit is 2^-24. */
+#define PYODL_LARGER_MAGNITUDE (3 | 1 << 2) /* with its sign */
+
 PYODL_INLINE lanes lanes_half_scale(lanes scaled) {
-    const int larger_magnitude_with_its_sign = 3 | 1 << 2;
-    return (lanes)_mm512_range_ps((__m512)scaled, _mm512_set1_ps(0.75f),
-                                  larger_magnitude_with_its_sign);
+    return (lanes)_mm512_range_ps((__m512)scaled, _mm512_set1_ps(0.75f), PYODL_LARGER_MAGNITUDE);
 }
 
 /* a * b rounded to binary16, plus c, rounded again, where nothing overflows and c is not -0: less than
