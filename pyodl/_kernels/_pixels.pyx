@@ -39,7 +39,14 @@ cdef extern from "include/pixels.h" nogil:
         int64_t pixels
         int64_t out_channels
         int64_t row
-        int64_t strided
+        int64_t first
+        int64_t columns
+        int64_t out_rows
+        int64_t out_columns
+        int64_t up
+        int64_t left
+        int64_t stride
+        int64_t edged
         Dealing dealing
         int64_t nowhere
     int gradient_of_channel(const Pixels *, int, int64_t) noexcept
@@ -112,13 +119,16 @@ cdef void gradient_part(const Arguments *args, int64_t start, int64_t stop) noex
     p.channels = args.sizes[1]
     p.pixels = args.sizes[2]
     p.out_channels = args.sizes[3]
-    p.row = args.sizes[4]
-    p.strided = args.sizes[5]
-    p.dealing.columns = args.sizes[6]
-    p.dealing.first[0], p.dealing.first[1] = args.sizes[7], args.sizes[8]
-    p.dealing.deal[0] = p.dealing.deal[1] = 2
-    p.dealing.before, p.dealing.width = args.sizes[9], args.sizes[10]
-    p.nowhere = args.sizes[11]
+    p.row, p.first = args.sizes[4], args.sizes[5]
+    p.columns, p.out_rows, p.out_columns = args.sizes[6], args.sizes[7], args.sizes[8]
+    p.up, p.left = args.sizes[9], args.sizes[10]
+    p.stride, p.edged = args.sizes[11], args.sizes[12]
+    p.dealing.columns = p.columns
+    p.dealing.first[0], p.dealing.first[1] = p.up, p.left
+    p.dealing.deal[0] = p.dealing.deal[1] = p.stride
+    p.dealing.width = p.row // p.out_channels
+    p.dealing.before = p.dealing.width + 1
+    p.nowhere = args.sizes[13]
     if not flag_at(flag) & UNBOUNDED:
         step = bounded_step(step)
     for channel in range(start, stop):
@@ -134,13 +144,14 @@ cdef void contract_pixels(const Arguments *args, Team team) noexcept nogil:
     """Run the weight gradient of a 3x3 convolution by pixels, unless the flag says not to.
 
     Raises the flag where the result must not stand: for a NaN, which is not made canonical, and for
-    a -0, which zeros left out may have made +0. The contraction that follows looks at it.
+    a -0 of a binary32 sum, of which it is not known whether zeros left out would make +0 of it. The
+    contraction that follows looks at it.
 
-    Arrays: x (storage), place (int32: where in dy each pixel meets its first tap), dy (operands,
-    channels last, with a border of -0), dw (storage), flag. Sizes: step;
-    channels, pixels, output channels; elements of a row of dy; whether the stride is 2, and if so
-    columns of x, rows and columns of padding before it, pixels of dy before the first of a row and
-    in a row, and one that has border all around.
+    Arrays: x (storage), place (int32: where in dy each pixel meets its first tap, if the stride is
+    1), dy (operands, channels last, with a border of -0), dw (storage), flag. Sizes: step;
+    channels, pixels, output channels; elements of a row of dy, and the first that is not border;
+    columns of x; rows and columns of dy without its border; rows and columns of padding before x;
+    stride, whether rows are edged, a pixel of dy with border all around (`pyodl_pixels`).
     """
     # Where others have found a NaN by now, the contraction computes everything again.
     if not flag_at(<const int32_t *>args.arrays[4]) & NONFINITE:

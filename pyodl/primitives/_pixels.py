@@ -82,16 +82,18 @@ def bind_gradient_by_pixels(
     """
     step, code = stager.step, stager.arithmetic.code
     flag = np.zeros(1, np.int32)
-    border = output_gradient(conv)[0]
+    border, (first, *_) = output_gradient(conv)
     rows, columns = border.size
     strided = conv.stride != (1, 1)
     met = np.zeros(0, np.int32)
     if not strided:
         met = border.pixel_offsets((conv.height, conv.width))
     place = kernel_table(np.pad(met, (0, SLACK)))  # whole registers are read
+    up, down, left, _ = conv.padding
+    edged = not strided and up == down == 1 and conv.height > 1
     sizes = [step, conv.channels, conv.height * conv.width, conv.out_channels]
-    sizes += [columns * conv.out_channels, int(strided), conv.width, conv.padding[0]]
-    sizes += [conv.padding[2], columns + 1, columns, (rows - 1) * columns + 1]
+    sizes += [columns * conv.out_channels, int(first), conv.width, *conv.out_size]
+    sizes += [up, left, conv.stride[0], int(edged), (rows - 1) * columns + 1]
     quick = bind("contract_pixels", [x, place, gradient], [dw, flag], sizes, arithmetic=code)
     quick.name = "conv2d weight gradient by pixels"
     quick.macs, quick.effort = conv.taps * conv.pixels * conv.out_channels // 2, step.effort

@@ -12,6 +12,7 @@ enum { PIXELS_ARE_FINE = 0, PIXELS_ARE_NAN = 1, PIXELS_ARE_NEGATIVE_ZERO = 2 };
 /* Pixels that are not zero: their places, and their values in slots of 32 bits. */
 typedef struct {
     int64_t count; /* those who fill it keep their own, lest it goes through memory */
+    int64_t in_first_row, before_last_row; /* of them, where rows are told apart */
     int32_t place[PYODL_LISTED_PIXELS + PYODL_LANES]; /* room for what is written beyond the count */
     float value[PYODL_LISTED_PIXELS + PYODL_LANES];
 } pyodl_pixel_list;
@@ -57,15 +58,21 @@ PYODL_INLINE int64_t list_some(int step, int format, const void *x, int64_t i,
     return list_lanes(step, load_some(format, x, i, count), places, list, listed);
 }
 
-/* List those of `count` stored values from x[i] on; `place` has one for each, and slack. */
-PYODL_INLINE void list_pixels(int step, int format, const void *x, int64_t i, const int32_t *place,
-                              int64_t count, pyodl_pixel_list *list) {
-    int64_t n = 0, listed = 0;
+/* Append those of `count` stored values from x[i] on; `place` has one for each, and slack. */
+PYODL_INLINE int64_t list_more(int step, int format, const void *x, int64_t i, const int32_t *place,
+                               int64_t count, pyodl_pixel_list *list, int64_t listed) {
+    int64_t n = 0;
     for (; n + PYODL_LANES <= count; n += PYODL_LANES)
         listed = list_some(step, format, x, i + n, place + n, PYODL_LANES, list, listed);
     if (n < count)
         listed = list_some(step, format, x, i + n, place + n, count - n, list, listed);
-    list->count = listed;
+    return listed;
+}
+
+/* List them, and no others. */
+PYODL_INLINE void list_pixels(int step, int format, const void *x, int64_t i, const int32_t *place,
+                              int64_t count, pyodl_pixel_list *list) {
+    list->count = list_more(step, format, x, i, place, count, list, 0);
 }
 
 /* ---- dealt out by the taps that they meet, where a convolution has a stride ------------------- */

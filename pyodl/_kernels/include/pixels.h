@@ -3,7 +3,8 @@
  * A pixel that is not zero meets the output gradient once for every tap of the kernel, at the same
  * places around it: it is spread once for all nine taps of a 3x3 kernel, and zeros cost nothing. Every
  * weight gets its terms in order of the pixels, as it does in a contraction. Where a tap reaches over
- * the edge, the gradient is -0 and the product -0, which changes no sum, not even one of -0.
+ * the edge, the gradient is -0 and the product -0, which changes no sum, not even one of -0. What zeros
+ * that are left out make of a sum that ends as -0 is looked at in the end.
  */
 #ifndef PYODL_PIXELS_H
 #define PYODL_PIXELS_H
@@ -21,15 +22,17 @@ PYODL_INLINE int pixel_registers(int step) {
 #define PYODL_STRIDED_PHASES 4 /* of pixels that meet the same taps at a stride of 2 */
 
 typedef struct {
-    const void *x;         /* (channels, pixels), as stored */
+    const void *x;         /* (channels, rows, columns), as stored */
     const int32_t *place;  /* where in dy the first tap of a pixel lies; not if strided */
     const void *dy;        /* operands (row, column, output channel), with a border of -0 */
     void *dw;              /* (output channels, channels, taps), as stored */
     int64_t channels, pixels, out_channels;
     int64_t row;           /* elements of a row of dy */
-    int64_t strided;       /* whether the stride is 2, and not 1; and if so: */
-    pyodl_dealing dealing; /* of x, to pixels of dy */
-    int64_t nowhere;       /* a pixel of dy that has border all around */
+    int64_t first;         /* the element of dy that is none of its border */
+    int64_t columns, out_rows, out_columns, up, left, stride;
+    int64_t edged;         /* whether the first and last rows reach over an edge with one row of taps */
+    pyodl_dealing dealing; /* of x, to pixels of dy, if the stride is 2; */
+    int64_t nowhere;       /* and a pixel of dy that has border all around */
 } pyodl_pixels;
 
 /* How sums lie: registers of output channels; or one, if these leave room for the next pixel's beside
@@ -44,36 +47,81 @@ PYODL_INLINE int sums_of(pyodl_spread spread) {
     return spread.registers * 3 * ((3 + spread.covered - 1) / spread.covered);
 }
 
-/* Add one pixel to all sums. */
-PYODL_INLINE void add_pixel(int step, pyodl_spread spread, const char *dy, int64_t row,
-                            int64_t column, operand value, running_sums *sums) {
-    PYODL_UNROLL
-    for (int j = 0; j < spread.registers; j++) {
-        int n = sums_of(spread) / spread.registers * (j + 1);
+/* Add listed pixels to the sums that so many rows of dy around them, from `start` on, lead to. */
+PYODL_INLINE void add_pixels(int step, pyodl_spread spread, const pyodl_pixels *p,
+                             int64_t out_channel, const pyodl_pixel_list *list, int64_t first,
+                             int64_t stop, int start, int rows, running_sums *sums) {
+    const int64_t size = step_operand_size(step), column = p->out_channels * size;
+    const int in_row = sums_of(spread) / spread.registers / 3;
+    for (int64_t t = first; t < stop; t++) {
+        const char *dy = operand_at(step, p->dy, list->place[t] + out_channel);
+        const operand value = operand_of(step, &list->value[t]);
         PYODL_UNROLL
-        for (int i = 0; i < 3; i++)
+        for (int j = 0; j < spread.registers; j++)
             PYODL_UNROLL
-            for (int met = 0; met < 3; met += spread.covered)
-                add_to_sum(step, value,
-                           operand_load(step, dy + i * row + met * column, j * step_lanes(step)),
-                           sums, --n);
+            for (int i = start; i < start + rows; i++)
+                PYODL_UNROLL
+                for (int n = 0; n < in_row; n++)
+                    add_to_sum(step, value,
+                               operand_load(step, dy + i * p->row * size + n * spread.covered * column,
+                                            j * step_lanes(step)),
+                               sums, (3 * j + 3 - i) * in_row - 1 - n);
     }
 }
 
-/* Store the taps of one channel in a register of output channels; return whether one is -0, if that
- * matters. */
+/* Whether a sum that ended as -0 is -0 where zeros are multiplied, too, as in convolve.h. */
+static __attribute__((noinline)) int stays_negative_gradient(const pyodl_pixels *p, int step,
+                                                             int64_t channel, int64_t out_channel,
+                                                             int tap) {
+    const uint16_t *x = (const uint16_t *)p->x + channel * p->pixels;
+    const int64_t rows = p->pixels / p->columns;
+    for (int64_t n = p->out_rows * p->out_columns - 1; n >= 0; n--) {
+        const int64_t y = n / p->out_columns, column = n % p->out_columns;
+        const int64_t in_row = y * p->stride + tap / 3 - p->up;
+        const int64_t in_column = column * p->stride + tap % 3 - p->left;
+        const float dy = operand_value(
+            step, p->dy, p->first + y * p->row + column * p->out_channels + out_channel);
+        uint16_t pixel = 0;
+        if (in_row >= 0 && in_row < rows && in_column >= 0 && in_column < p->columns)
+            pixel = x[in_row * p->columns + in_column];
+        if ((pixel & 0x7FFFu) && dy != 0.0f)
+            return 1;
+        if (float_bits(dy) >> 31 == pixel >> 15)
+            return 0;
+    }
+    return 1;
+}
+
+/* Make +0 of every -0 that is one; return whether others stand, which may be sums that are rounded. */
+static __attribute__((noinline)) int mend_taps(const pyodl_pixels *p, int step, int64_t channel,
+                                               int64_t out_channel, int count,
+                                               uint16_t (*taps)[2 * PYODL_LANES]) {
+    if (step_format(step) == PYODL_FLOAT32)
+        return PIXELS_ARE_NEGATIVE_ZERO;
+    for (int tap = 0; tap < PYODL_TAPS; tap++)
+        for (int lane = 0; lane < count; lane++)
+            if (taps[tap][lane] == 0x8000u &&
+                !stays_negative_gradient(p, step, channel, out_channel + lane, tap))
+                taps[tap][lane] = 0;
+    return PIXELS_ARE_FINE;
+}
+
+/* Store the taps of one channel in a register of output channels. */
 static __attribute__((noinline)) int store_taps(const pyodl_pixels *p, int step, int64_t channel,
-                                                int64_t out_channel, pyodl_stored taps) {
+                                                int64_t out_channel,
+                                                uint16_t (*taps)[2 * PYODL_LANES]) {
     const int64_t stride = p->channels * PYODL_TAPS;
     const int count = (int)at_most(p->out_channels - out_channel, step_lanes(step));
-    int negative_zero = 0;
+    int negative_zero = 0, found = PIXELS_ARE_FINE;
     if (step_may_reach_negative_zero(step))
         for (int tap = 0; tap < PYODL_TAPS; tap++)
             for (int lane = 0; lane < count; lane++)
                 negative_zero |= taps[tap][lane] == 0x8000u;
-    finish_transposed(count, PYODL_TAPS, taps,
+    if (negative_zero)
+        found = mend_taps(p, step, channel, out_channel, count, taps);
+    finish_transposed(count, PYODL_TAPS, (pyodl_stored)taps,
                       (uint16_t *)p->dw + out_channel * stride + channel * PYODL_TAPS, stride);
-    return negative_zero ? PIXELS_ARE_NEGATIVE_ZERO : PIXELS_ARE_FINE;
+    return found;
 }
 
 /* The same of sums that cover so many taps each, which are taken apart first. */
@@ -91,11 +139,49 @@ static __attribute__((noinline)) int store_covered_taps(const pyodl_pixels *p, i
     return store_taps(p, step, channel, 0, taps);
 }
 
-/* The gradients of one channel's weights in so many registers of output channels. The list is made
- * for the first of them, and for all if it takes more than one. */
+/* List a channel's pixels and how many are in the first row, and in all but the last. */
+PYODL_INLINE void list_rows(int step, int format, const pyodl_pixels *p, int64_t channel,
+                            pyodl_pixel_list *list) {
+    const int64_t stops[3] = {p->columns, p->pixels - p->columns, p->pixels};
+    int64_t listed[4] = {0}, first = 0;
+    for (int n = 0; n < 3; n++) {
+        listed[n + 1] = list_more(step, format, p->x, channel * p->pixels + first,
+                                  p->place + first, stops[n] - first, list, listed[n]);
+        first = stops[n];
+    }
+    list->in_first_row = listed[1];
+    list->before_last_row = listed[2];
+    list->count = listed[3];
+}
+
+/* Sum a channel, leaving out what of the first and last rows reaches over an edge. As in `add_channel`,
+ * the list is made for the first registers of output channels. */
+PYODL_INLINE void add_edged_channel(int step, int format, pyodl_spread spread, const pyodl_pixels *p,
+                                    int64_t channel, int64_t out_channel, pyodl_pixel_list *list,
+                                    running_sums *sums) {
+    if (out_channel == 0)
+        list_rows(step, format, p, channel, list);
+    const int64_t second = list->in_first_row, last = list->before_last_row;
+    add_pixels(step, spread, p, out_channel, list, 0, second, 1, 2, sums);
+    add_pixels(step, spread, p, out_channel, list, second, last, 0, 3, sums);
+    add_pixels(step, spread, p, out_channel, list, last, list->count, 0, 2, sums);
+}
+
+/* Sum any channel. The list is made for the first registers, and for all if it takes more than one. */
+PYODL_INLINE void add_channel(int step, int format, pyodl_spread spread, const pyodl_pixels *p,
+                              int64_t channel, int64_t out_channel, pyodl_pixel_list *list,
+                              running_sums *sums) {
+    for (int64_t first = 0; first < p->pixels; first += PYODL_LISTED_PIXELS) {
+        if (out_channel == 0 || p->pixels > PYODL_LISTED_PIXELS)
+            list_pixels(step, format, p->x, channel * p->pixels + first, p->place + first,
+                        at_most(p->pixels - first, PYODL_LISTED_PIXELS), list);
+        add_pixels(step, spread, p, out_channel, list, 0, list->count, 0, 3, sums);
+    }
+}
+
+/* The gradients of one channel's weights in so many registers of output channels. */
 PYODL_INLINE int channel_gradient(int step, int format, pyodl_spread spread, const pyodl_pixels *p,
                                   int64_t channel, int64_t out_channel, pyodl_pixel_list *list) {
-    const int64_t size = step_operand_size(step), column = p->out_channels * size;
     const int count = sums_of(spread);
     uint16_t stored[2 * PYODL_TAPS][2 * PYODL_LANES];
     running_sums sums;
@@ -103,14 +189,10 @@ PYODL_INLINE int channel_gradient(int step, int format, pyodl_spread spread, con
     PYODL_UNROLL
     for (int n = 0; n < count; n++)
         begin_sum_of_zero(step, &sums, n, 0.0f);
-    for (int64_t first = 0; first < p->pixels; first += PYODL_LISTED_PIXELS) {
-        if (out_channel == 0 || p->pixels > PYODL_LISTED_PIXELS)
-            list_pixels(step, format, p->x, channel * p->pixels + first, p->place + first,
-                        at_most(p->pixels - first, PYODL_LISTED_PIXELS), list);
-        for (int64_t t = 0; t < list->count; t++)
-            add_pixel(step, spread, operand_at(step, p->dy, list->place[t] + out_channel),
-                      p->row * size, column, operand_of(step, &list->value[t]), &sums);
-    }
+    if (p->edged && p->pixels <= PYODL_LISTED_PIXELS)
+        add_edged_channel(step, format, spread, p, channel, out_channel, list, &sums);
+    else
+        add_channel(step, format, spread, p, channel, out_channel, list, &sums);
     if (any_nan(step, count, &sums))
         return PIXELS_ARE_NAN;
     PYODL_UNROLL
@@ -120,7 +202,7 @@ PYODL_INLINE int channel_gradient(int step, int format, pyodl_spread spread, con
         return store_covered_taps(p, step, spread.covered, channel, stored);
     for (int j = 0; j < spread.registers; j++)
         found |= store_taps(p, step, channel, out_channel + j * step_lanes(step),
-                            (pyodl_stored)stored + j * PYODL_TAPS);
+                            stored + j * PYODL_TAPS);
     return found;
 }
 
@@ -194,7 +276,7 @@ PYODL_INLINE int strided_gradient(int step, int format, int registers, const pyo
         put_sum(step, format, &sums, n, stored[n], 0);
     for (int r = 0; r < registers; r++)
         found |= store_taps(p, step, channel, out_channel + r * step_lanes(step),
-                            (pyodl_stored)stored + r * PYODL_TAPS);
+                            stored + r * PYODL_TAPS);
     return found;
 }
 
@@ -252,12 +334,12 @@ static inline int gradient_of_channel(const pyodl_pixels *p, int step, int64_t c
     const int64_t size = step_lanes(step);
     pyodl_pixel_list lists[PYODL_STRIDED_PHASES];
     int found = PIXELS_ARE_FINE;
-    if (2 * p->out_channels <= size && !p->strided)
+    if (2 * p->out_channels <= size && p->stride == 1)
         return functions[step][3 * p->out_channels <= size ? SPREAD_THREE_TAPS : SPREAD_TWO_TAPS](
             p, channel, 0, lists);
     for (int64_t c = 0; c < p->out_channels;) {
         const int two = pixel_registers(step) == 2 && p->out_channels - c > size;
-        found |= functions[step][(p->strided ? SPREAD_STRIDED : SPREAD_ONE) + two](p, channel, c,
+        found |= functions[step][(p->stride > 1 ? SPREAD_STRIDED : SPREAD_ONE) + two](p, channel, c,
                                                                                   lists);
         c += size * (1 + two);
     }
