@@ -56,7 +56,7 @@ cdef extern from "include/convolve.h" nogil:
     ctypedef struct Convolution "pyodl_convolution":
         const void *x
         const int32_t *place
-        const float *w
+        const uint16_t *w
         void *out
         int64_t channels
         int64_t rows
@@ -175,7 +175,7 @@ cdef inline Convolution convolution_of(const Arguments *args) noexcept nogil:
     cdef Convolution c
     c.x = args.arrays[0]
     c.place = <const int32_t *>args.arrays[1]
-    c.w = <const float *>args.arrays[2]
+    c.w = <const uint16_t *>args.arrays[2]
     c.out = args.arrays[3]
     c.channels, c.rows, c.columns = args.sizes[1], args.sizes[2], args.sizes[3]
     c.out_channels, c.out_rows, c.out_columns = args.sizes[4], args.sizes[5], args.sizes[6]
@@ -208,7 +208,7 @@ cdef void convolve_pixels(const Arguments *args, Team team) noexcept nogil:
 
     Threads share groups of output channels; bands of rows, where there are fewer of these.
 
-    Arrays: x (storage), place (int32: where each pixel's first tap lies among sums), w (floats:
+    Arrays: x (storage), place (int32: where each pixel's first tap lies among sums), w (storage:
     channel, tap, output channel), out (storage), flag. Sizes: step; channels,
     rows, columns; output channels, rows, columns; kernel (3 or 1), mirrored; stride, deal and
     first, each of rows and columns; left, width (`pyodl_convolution`).

@@ -104,13 +104,14 @@ class BoundConvolution:
     def _forward_around_pixels(
         self, x: ndarray, w: ndarray, out: ndarray, plans: Sequence[Plan]
     ) -> list[Operation]:
-        name = "conv2d forward"
-        weights, stage = self._stager.transposed(w, self.conv.out_channels)
+        name, channels = "conv2d forward", self.conv.out_channels
+        stored, stage = self._stager.transposed(w, channels, stored=True)
         around = pixels_around(self.conv, mirrored=False)
-        flag, quick = bind_around_pixels(name, around, x, w, weights, out, self._stager)
+        flag, quick = bind_around_pixels(name, around, x, stored, out, self._stager)
         image, again = self._image(x, self.conv.image, flag)
+        weights, widen = self._stager.transposed(w, channels, guard=flag)
         whole = self._contract(name, plans, image, weights, out, flag=flag, guarded=True)
-        return [*stage, *quick, *again, *whole]
+        return [*stage, *quick, *again, *widen, *whole]
 
     def weight_grad(
         self, x: ndarray, dy: ndarray, dw: ndarray, tile: Tile | None = None
@@ -165,10 +166,10 @@ class BoundConvolution:
     def _input_grad_around_pixels(
         self, w: ndarray, dy: ndarray, dx: ndarray, whole: Sequence[Plan]
     ) -> list[Operation]:
-        weights, stage = self._stager.channels_last(w)
+        weights, stage = self._stager.channels_last(w, stored=True)
         name = "conv2d input gradient"
         around = pixels_around(self.conv, mirrored=True)
-        flag, quick = bind_around_pixels(name, around, dy, w, weights, dx, self._stager)
+        flag, quick = bind_around_pixels(name, around, dy, weights, dx, self._stager)
         return [*stage, *quick, *self._input_grad_whole(w, dy, dx, whole, flag)]
 
     def _input_grad_whole(
@@ -181,7 +182,7 @@ class BoundConvolution:
     ) -> list[Operation]:
         """Contract the output gradient spread with zeros, if ``guard`` asks for it."""
         image, stage = self._image(dy, spread_gradient(self.conv), guard)
-        operands, operations = self._with_weights(self.conv, w, image)
+        operands, operations = self._with_weights(self.conv, w, image, guard=guard)
         how: dict[str, Any] = {"flag": guard, "guarded": guard is not None}
         return [
             *(*operations, *stage),
@@ -280,16 +281,21 @@ class BoundConvolution:
         ]
 
     def _with_weights(
-        self, conv: Convolution, w: ndarray, image: ndarray, step: Step | None = None
+        self,
+        conv: Convolution,
+        w: ndarray,
+        image: ndarray,
+        step: Step | None = None,
+        guard: ndarray | None = None,
     ) -> tuple[tuple[ndarray, ndarray], tuple[Operation, ...]]:
         """Return a and b of an input gradient, and what stages the weights."""
         if conv.lanes_are_pixels(conv.channels):
-            weights, stage = self._stager.left(w, step)
+            weights, stage = self._stager.left(w, step, guard)
             return (weights, image), stage
         if conv.layout == "HWC":
-            weights, stage = self._stager.flat(w, step)
+            weights, stage = self._stager.flat(w, step, guard)
         else:
-            weights, stage = self._stager.channels_last(w, step)
+            weights, stage = self._stager.channels_last(w, step, guard)
         return (image, weights), stage
 
     def _image(

@@ -20,7 +20,6 @@ def bind_around_pixels(
     name: str,
     around: Around,
     image: ndarray,
-    w: ndarray,
     weights: ndarray,
     out: ndarray,
     stager: Stager,
@@ -31,10 +30,9 @@ def bind_around_pixels(
     ----------
     name : str
         Of the product, for profiles.
-    image, w, out : ndarray
-        As stored.
+    image, out : ndarray
     weights : ndarray
-        Staged, (channel, tap, output channel).
+        (Channel, tap, output channel). All are as stored.
 
     Returns
     -------
@@ -45,8 +43,8 @@ def bind_around_pixels(
     step, code = stager.step, stager.arithmetic.code
     flag = np.zeros(1, np.int32)
     depth = around.channels * around.kernel**2
-    looked_at = [image.size, w.size, step, depth, 0, 0]
-    survey = bind("survey", [image, w], [flag], looked_at, arithmetic=code)
+    looked_at = [image.size, depth * around.out_channels, step, depth, 0, 0]
+    survey = bind("survey", [image, weights], [flag], looked_at, arithmetic=code)
     sizes = [step, around.channels, *around.size, around.out_channels, *around.out_size]
     sizes += [around.kernel, int(around.mirrored), *around.stride, *around.deal, *around.first]
     sizes += [around.left, around.width]

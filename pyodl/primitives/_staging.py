@@ -151,6 +151,7 @@ class Stager:
         guard: ndarray | None = None,
         step: Step | None = None,
         negative: bool = False,
+        stored: bool = False,
     ) -> tuple[ndarray, tuple[Operation, ...]]:
         """Return the buffer of ``shape`` that holds ``source`` and the operations that fill it.
 
@@ -166,8 +167,10 @@ class Stager:
             Whose operand it is; None is the arithmetic's.
         negative : bool
             Whether what no copy writes is -0 instead of +0.
+        stored : bool
+            Whether elements stay as they are stored, in 16 bits, whatever a step takes.
         """
-        dtype = (self.step if step is None else step).operand
+        dtype = source.dtype if stored else (self.step if step is None else step).operand
         key = (kind, dtype, _address(source), 0 if guard is None else _address(guard))
         for staged in ((*key[:3], 0), key):
             if staged in self._staged:
@@ -220,6 +223,8 @@ class Stager:
         rows: int,
         padded_rows: int | None = None,
         guard: ndarray | None = None,
+        *,
+        stored: bool = False,
     ) -> tuple[ndarray, tuple[Operation, ...]]:
         """Stage a tensor, taken as a matrix of ``rows`` rows, transposed; its rows become lanes."""
         matrix = source.reshape(rows, -1)
@@ -229,10 +234,15 @@ class Stager:
         def copies(view: ndarray) -> list[Copy]:
             return [Copy(matrix.T, view[:, :rows])]
 
-        return self.stage(kind, source, shape, copies, guard)
+        return self.stage(kind, source, shape, copies, guard, stored=stored)
 
     def channels_last(
-        self, weights: ndarray, step: Step | None = None
+        self,
+        weights: ndarray,
+        step: Step | None = None,
+        guard: ndarray | None = None,
+        *,
+        stored: bool = False,
     ) -> tuple[ndarray, tuple[Operation, ...]]:
         """Stage weights (out channels, channels, kernel) with their input channels as lanes."""
         planes = weights.reshape(*weights.shape[:2], -1).transpose(0, 2, 1)
@@ -241,7 +251,7 @@ class Stager:
         def copies(view: ndarray) -> list[Copy]:  # one matrix after the other, transposed
             return [Copy(planes[:, None], view[:, None])]
 
-        return self.stage(kind, weights, planes.shape, copies, step=step)
+        return self.stage(kind, weights, planes.shape, copies, guard, step, stored=stored)
 
     def panels(
         self, source: ndarray, matrix: ndarray, width: int, guard: ndarray | None = None

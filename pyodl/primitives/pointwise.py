@@ -140,9 +140,9 @@ def _around_pixels(
     sequential = {region.order for region in product.regions} == {Order.SEQUENTIAL}
     if tile is not None or not sequential or not conv.around_pixels(c_in if mirrored else c_out):
         return None, ()
-    weights, stage = stager.flat(w) if mirrored else stager.transposed(w, c_out)
+    weights, stage = (w, ()) if mirrored else stager.transposed(w, c_out, stored=True)
     around = pixels_around(conv, mirrored=mirrored)
-    flag, quick = bind_around_pixels(name, around, image, w, weights, out, stager)
+    flag, quick = bind_around_pixels(name, around, image, weights, out, stager)
     return flag, (*stage, *quick)
 
 

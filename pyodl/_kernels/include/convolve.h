@@ -20,7 +20,7 @@
 typedef struct {
     const void *x;        /* (channels, rows, columns), as stored */
     const int32_t *place; /* of every pixel among sums, for the first tap, and slack; not if dealt */
-    const float *w;       /* (channel, tap, output channel) */
+    const uint16_t *w;    /* (channel, tap, output channel), as stored */
     void *out;            /* (output channels, output rows, output columns), as stored */
     int64_t channels, rows, columns;
     int64_t out_channels, out_rows, out_columns;
@@ -170,14 +170,17 @@ PYODL_INLINE int64_t rows_together(const pyodl_convolution *c, int step, int64_t
     return PYODL_BAND_BYTES / (c->width * registers * step_sum_size(step)) - 2 * rows_beside(c);
 }
 
-static inline void copy_taps(const pyodl_convolution *c, const pyodl_band *band, int64_t channel,
-                             float *taps) {
+/* Widen the taps of one channel. */
+static inline void widen_taps(const pyodl_convolution *c, const pyodl_band *band, int64_t channel,
+                              float *taps) {
     const int64_t count = c->kernel * c->kernel, lanes_together = band->registers * PYODL_LANES;
-    const float *from = c->w + channel * count * c->out_channels + band->channel;
-    for (int64_t tap = 0; tap < count; tap++)
-        for (int64_t lane = 0; lane < lanes_together; lane += PYODL_LANES)
+    const int64_t from = channel * count * c->out_channels + band->channel;
+    for (int64_t lane = 0; lane < lanes_together; lane += PYODL_LANES) {
+        const int64_t some = at_most(c->out_channels - band->channel - lane, PYODL_LANES);
+        for (int64_t tap = 0; tap < count; tap++)
             lanes_store(taps + tap * lanes_together + lane,
-                        lanes_load(from + tap * c->out_channels + lane));
+                        load_some(PYODL_FLOAT16, c->w, from + tap * c->out_channels + lane, some));
+    }
 }
 
 /* Add the pixels of rows of one channel that meet the same rows of the kernel. */
@@ -280,7 +283,7 @@ static inline void sum_band(const pyodl_convolution *c, int step, const pyodl_ba
     pyodl_taps taps;
     memset(sums - beside * row, 0, (size_t)((band->stop - band->start + 2 * beside) * row));
     for (int64_t channel = 0; channel < c->channels; channel++) {
-        copy_taps(c, band, channel, taps);
+        widen_taps(c, band, channel, taps);
         if (is_dealt(c))
             add_dealt(c, step, band, span, channel, taps, sums, &list);
         else
@@ -301,14 +304,14 @@ static __attribute__((noinline)) int stays_negative(const pyodl_convolution *c,
         const int64_t y = row * c->deal[0] - c->first[0] + i;
         const int64_t x = column * c->deal[1] - c->first[1] + j;
         const int64_t in_row = y / c->stride[0], in_column = x / c->stride[1];
-        const float w = c->w[(channel * size + tap) * c->out_channels + out_channel];
+        const uint16_t w = c->w[(channel * size + tap) * c->out_channels + out_channel];
         uint16_t pixel = 0;
         if (y >= 0 && x >= 0 && y % c->stride[0] == 0 && x % c->stride[1] == 0 &&
             in_row < c->rows && in_column < c->columns)
             pixel = ((const uint16_t *)c->x)[(channel * c->rows + in_row) * c->columns + in_column];
-        if ((pixel & 0x7FFFu) && w != 0.0f)
+        if ((pixel & 0x7FFFu) && (w & 0x7FFFu))
             return 1;
-        if (float_bits(w) >> 31 == pixel >> 15)
+        if (w >> 15 == pixel >> 15)
             return 0;
     }
     return 1;

@@ -41,6 +41,11 @@ PYODL_INLINE void stage_some(int staging, const void *x, int64_t from, void *out
                           load_some_halves((const uint16_t *)x + from, count), count);
         return;
     }
+#else
+    if (staging == STAGE_HALVES) {
+        memcpy((uint16_t *)out + to, (const uint16_t *)x + from, (size_t)count * 2);
+        return;
+    }
 #endif
     store_some((float *)out + to, load_some(staging, x, from, count), count);
 }
@@ -115,6 +120,13 @@ PYODL_INLINE void deal_some(int staging, const void *x, int64_t from, void *even
         if (odd)
             store_some_halves((uint16_t *)odd + to,
                               __builtin_shufflevector(low, high, PYODL_ODDS_32), odds);
+        return;
+    }
+#else
+    if (staging == STAGE_HALVES) {
+        for (int64_t i = 0; i < count; i++)
+            if (i % 2 == 0 || odd)
+                stage_value(STAGE_HALVES, x, from + i, i % 2 ? odd : even, to + i / 2);
         return;
     }
 #endif

@@ -41,7 +41,7 @@ typedef struct {
  * for what is left over. Their tiles are cut anew, from strips of a plan's tiles. Lowest first among
  * those of as many registers. */
 #define PYODL_EACH_STRIP_SHAPE(X, STEP)                                                          \
-    X(STEP, 1, 1, 1) X(STEP, 8, 1, 1) X(STEP, 16, 1, 1)                                          \
+    X(STEP, 1, 1, 1) X(STEP, 8, 1, 1) X(STEP, 12, 1, 1) X(STEP, 16, 1, 1)                        \
     X(STEP, 1, 2, 1) X(STEP, 4, 2, 1) X(STEP, 6, 2, 1) X(STEP, 8, 2, 1)                          \
     X(STEP, 1, 3, 1) X(STEP, 4, 3, 1) X(STEP, 6, 3, 1) X(STEP, 8, 3, 1)
 
@@ -50,7 +50,7 @@ typedef struct {
 
 #if PYODL_LANES >= 8
 #define PYODL_STRIP_SHAPES PYODL_SHAPES        /* before those that strips are cut into */
-#define PYODL_LISTED_SHAPES (PYODL_SHAPES + 11) /* before those of tiles with listed terms */
+#define PYODL_LISTED_SHAPES (PYODL_SHAPES + 12) /* before those of tiles with listed terms */
 #else
 #define PYODL_STRIP_SHAPES 0
 #define PYODL_LISTED_SHAPES PYODL_SHAPES
