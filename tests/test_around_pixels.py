@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from reference import ARITHMETICS
 from strategies import KINDS, filled, seeds
 
-from pyodl._kernels import MOST_COLUMNS
+from pyodl._kernels import BAND_SUMS
 from pyodl.arithmetic import ARITHMETICS as OWN
 from pyodl.primitives import _pixels
 from pyodl.primitives._steps import step_of
 
 pytestmark = pytest.mark.usefixtures("every_operation_is_shared")
 
-NONFINITE, UNBOUNDED = 1, 4  # bits of the flag: the contraction runs; sums may overflow
+NONFINITE, UNBOUNDED = 1, 4  # the contraction runs; sums may overflow
 HALVES = ["fp16-fma", "fp16-muladd"]
 LISTED = step_of(OWN["fp16-fma"]).lists_terms
 LEAST = 2.0**-24
@@ -25,7 +25,7 @@ num_threads = st.integers(1, 3)
 channels = st.sampled_from([16, 1, 8, 13, 32, 48, 64, 80])  # that do and do not fill registers
 few = st.integers(1, 3)
 padding = st.tuples(*[st.integers(0, 2)] * 4)
-strides = st.sampled_from([1, 1, 2, 2, 3, (1, 2), (3, 1)])
+strides = st.sampled_from([1, 1, 2, 2, 3, (1, 2), (2, 1), (3, 1)])
 densities = st.sampled_from([0.0, 0.1, 0.5, 1.0])
 # The image but for its zeros, and the weights.
 together = st.one_of(
@@ -41,6 +41,10 @@ both = pytest.mark.parametrize("arithmetic", HALVES)
 def surveys(outputs_of):
     """The flags of what has been bound by pixels."""
     return outputs_of(_pixels, "survey", 0)
+
+
+def bits_of(flags):
+    return [int(doubt) | UNBOUNDED * int(unbounded) for doubt, unbounded in flags]
 
 
 def image(shape, fmt, kind, seed, density):
@@ -60,10 +64,10 @@ def check(name, arithmetic, x, w, args, flags, ran, **call):
     if not flags:
         ran["contracted"] += 1
         return
-    (flag,) = (int(flag[0]) for flag in flags)
+    (flag,) = bits_of(flags)
     assert LISTED
     if not (is_finite(x) and is_finite(w)):
-        assert flag == NONFINITE
+        assert flag == NONFINITE | UNBOUNDED
         ran["refused"] += 1
     elif flag & NONFINITE:
         assert np.isnan(out.astype(np.float32)).any()
@@ -145,25 +149,43 @@ def test_pointwise(arithmetic, mirrored, surveys):
     check_counts(arithmetic, ran)
 
 
+WIDE = BAND_SUMS // 4 - 4  # rows of sums that four of are kept
+
+
 @both
 @pytest.mark.parametrize(
-    "size", [(33, 32), (70, 90), (3, 400), (1, MOST_COLUMNS - 4), (9, MOST_COLUMNS - 3), (1100, 1)]
+    "size", [(33, 32), (70, 90), (3, 400), (9, WIDE), (9, WIDE + 1), (9, WIDE // 2), (1100, 1)]
 )
-@pytest.mark.parametrize("c_out, stride", [(16, 1), (64, 1), (32, 2)])
+@pytest.mark.parametrize("c_out, stride", [(16, 1), (64, 1), (32, 2), (16, (2, 1)), (32, (1, 2))])
 def test_images_of_many_bands_and_lists(arithmetic, size, c_out, stride, surveys):
     """More pixels than are listed at a time; more sums than are kept; rows that are too long."""
     fmt, ran = ARITHMETICS[arithmetic].storage, Counter()
+    steps = (stride, stride) if isinstance(stride, int) else stride
     x = image((2, *size), fmt, "normal", 1, 0.5)
     w = filled((c_out, 2, 3, 3), fmt, "normal", 2)
     call = {"stride": stride, "padding": 1, "layout": "CHW", "algorithm": "im2row"}
     check("conv2d_forward", arithmetic, x, w, (x, w), surveys, ran, **call)
     w = filled((2, c_out, 3, 3), fmt, "normal", 2)
-    out = tuple((n - 1) * stride + 1 for n in size)
+    out = tuple((n - 1) * step + 1 for n, step in zip(size, steps, strict=True))
     args = (w, x, out)
     check("conv2d_input_grad", arithmetic, x, w, args, surveys, ran, **call)
     assert ran["pixels"] + ran["unbounded"] + ran["contracted"] == 2
-    if LISTED and max(size[1], out[1]) + 4 <= MOST_COLUMNS:
+    if LISTED and max(size[1], out[1]) <= (WIDE if stride == 1 else BAND_SUMS // 10 - 4):
         assert not ran["contracted"], ran
+
+
+@both
+@pytest.mark.parametrize("width", [BAND_SUMS // 10 - 4, BAND_SUMS // 10 - 3])
+@pytest.mark.parametrize("taps", [1, 3])
+@pytest.mark.parametrize("stride", [(2, 1), (3, 1), (2, 2)])
+def test_rows_of_sums_beside_a_band(arithmetic, width, taps, stride, surveys):
+    """Those of pixels that are dealt out, where there is room for no more."""
+    fmt, ran = ARITHMETICS[arithmetic].storage, Counter()
+    x = image((2, 9, width * stride[1]), fmt, "normal", 1, 0.5)
+    w = filled((64, 2, taps, taps), fmt, "normal", 2)
+    call = {"stride": stride, "padding": taps // 2, "layout": "CHW", "algorithm": "im2row"}
+    check("conv2d_forward", arithmetic, x, w, (x, w), surveys, ran, **call)
+    assert ran["contracted"] == (not LISTED or width > BAND_SUMS // 10 - 4)
 
 
 @both
@@ -175,7 +197,7 @@ def test_long_sums_are_not_bounded(arithmetic, depth, bounded, surveys):
     w = rng.uniform(-1, 1, (16, depth)).astype(np.float16)
     surveys.clear()
     agree("pointwise_forward", x, w, layout="CHW", arithmetic=arithmetic)
-    assert [int(flag[0]) for flag in surveys] == [0 if bounded else UNBOUNDED] * LISTED
+    assert bits_of(surveys) == [0 if bounded else UNBOUNDED] * LISTED
 
 
 @both
@@ -184,7 +206,7 @@ def test_16384_is_the_bound(arithmetic, value, bounded, surveys):
     x, w = np.full((1, 1, 5), value, np.float16), np.full((1, 16), 128, np.float16)
     surveys.clear()
     agree("pointwise_input_grad", w, x, layout="CHW", arithmetic=arithmetic, kernel="naive_m")
-    assert [int(flag[0]) for flag in surveys] == [0 if bounded else UNBOUNDED] * LISTED
+    assert bits_of(surveys) == [0 if bounded else UNBOUNDED] * LISTED
 
 
 @both
@@ -194,7 +216,7 @@ def test_a_sum_that_overflows_does_not_come_back(arithmetic, surveys):
     w[:, 5:] = -128
     out = agree("pointwise_forward", x, w, layout="CHW", arithmetic=arithmetic)
     assert np.isinf(out).all()
-    assert [int(flag[0]) for flag in surveys] == [UNBOUNDED] * LISTED
+    assert bits_of(surveys) == [UNBOUNDED] * LISTED
 
 
 # ---- a sum that ends as -0 ----------------------------------------------------------------------
@@ -233,4 +255,4 @@ def test_a_negative_zero_stays_where_nothing_follows(surveys):
     bits = out.view(np.uint16)[:, 0]
     assert (np.delete(bits, 3, 0) == [0, 0x8000, 0x8000, 0]).all()
     assert (bits[3] == 0).all()
-    assert [int(flag[0]) for flag in surveys] == [0] * LISTED
+    assert bits_of(surveys) == [0] * LISTED

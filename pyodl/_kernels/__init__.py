@@ -45,12 +45,12 @@ except ModuleNotFoundError as error:
     ) from error
 
 __all__ = [
+    "BAND_SUMS",
     "BY_PIXELS",
     "ISA",
     "KERNELS",
     "LANES",
     "LISTS_TERMS",
-    "MOST_COLUMNS",
     "MOST_LISTED",
     "OF_EXACT_PRODUCTS",
     "OPERANDS",
@@ -107,8 +107,8 @@ LISTS_TERMS: tuple[bool, ...] = _LOADED["_contraction"].LISTS_TERMS
 OF_EXACT_PRODUCTS: tuple[int, ...] = _LOADED["_contraction"].OF_EXACT_PRODUCTS
 # Of tiles: rows, registers, how many of the rows may lie equally far apart.
 SHAPES: tuple[tuple[int, int, int], ...] = _LOADED["_contraction"].SHAPES
-MOST_COLUMNS: int = _LOADED["_pixels"].MOST_COLUMNS  # of sums in a row of "convolve_pixels"
-MOST_LISTED: int = _LOADED["_pixels"].MOST_LISTED  # pixels
+BAND_SUMS: int = _LOADED["_pixels"].BAND_SUMS  # registers of them that "convolve_pixels" keeps
+MOST_LISTED: int = _LOADED["_pixels"].MOST_LISTED  # pixels at a time
 PEAK_MACS: tuple[int, ...] = _LOADED["_peak"].PEAK_MACS  # of one round of "fma_peak", by step
 
 

@@ -7,7 +7,7 @@ from pyodl._kernels._team cimport (
     reach_everything, reach_items, share_out, share_start, stored_size,
 )
 from pyodl._kernels._tile cimport (
-    NEGATIVE_ZERO, NONFINITE, PYODL_LANES, UNBOUNDED, bounded_step, flag_at, raise_flag,
+    NEGATIVE_ZERO, NONFINITE, PYODL_LANES, bounded_step, flag_at, raise_flag,
     rounding_begin, rounding_restore, sums_are_bounded,
 )
 from pyodl._kernels._types cimport (
@@ -16,8 +16,6 @@ from pyodl._kernels._types cimport (
 
 
 cdef extern from "include/listed_pixels.h" nogil:
-    int PIXELS_ARE_NAN
-    int PIXELS_ARE_NEGATIVE_ZERO
     ctypedef struct Survey "pyodl_survey":
         uint16_t largest
     Survey survey_values(const uint16_t *, int64_t) noexcept
@@ -30,6 +28,8 @@ cdef extern from "include/listed_pixels.h" nogil:
         int64_t width
 
 cdef extern from "include/pixels.h" nogil:
+    int PIXELS_ARE_NAN
+    int PIXELS_ARE_NEGATIVE_ZERO
     ctypedef struct Pixels "pyodl_pixels":
         const void *x
         const int32_t *place
@@ -71,20 +71,24 @@ cdef extern from "include/convolve.h" nogil:
         int64_t mirrored
         int64_t left
         int64_t width
-    int PYODL_BAND_BYTES
+    int PYODL_BAND_SUMS
     int64_t registers_together(const Convolution *, int, int, int64_t) noexcept
     int convolve_rows(const Convolution *, int, int64_t, int64_t, int64_t, int64_t) noexcept
 
 
+cdef enum:
+    UNBOUNDED = 1  # place in a flag: whether sums may overflow, beside what is in doubt (`Doubt`)
+
+
 cdef void survey(const Arguments *args, Team team) noexcept nogil:
-    """Set a flag to what stands in the way of sums by pixels (`Doubt`); 0 if nothing does.
+    """Set a flag to what stands in the way of sums by pixels; 0 if nothing does.
 
     `NONFINITE` has the contraction run that follows: for infinities and NaNs, or because pixels
     would not pay.
 
-    Arrays: x, of which pixels are listed; the other operand; flag. Sizes: elements of x, of the
-    other; step, K; output channels of a weight gradient, or 0 where pixels pay whatever they are;
-    whether it is strided. One thread looks.
+    Arrays: x, of which pixels are listed; the other operand; flag (2 int32: `Doubt`, and whether
+    sums may overflow). Sizes: elements of x, of the other; step, K; output channels of a weight
+    gradient, or 0 where pixels pay whatever they are; whether it is strided. One thread looks.
     """
     cdef int format = storage_format(args.arithmetic)
     cdef int step = <int>args.sizes[2]
@@ -92,23 +96,23 @@ cdef void survey(const Arguments *args, Team team) noexcept nogil:
     cdef Survey x = survey_values(<const uint16_t *>args.arrays[0], args.sizes[0])
     cdef Survey other = survey_values(<const uint16_t *>args.arrays[1], args.sizes[1])
     cdef int32_t *flag = <int32_t *>args.arrays[2]
-    flag[0] = 0
-    if x.largest >= infinity or other.largest >= infinity or (
-        args.sizes[4] != 0 and not pays_by_pixels(step, x, args.sizes[4], args.sizes[5] != 0)
-    ):
-        flag[0] = NONFINITE
-    elif not sums_are_bounded(
-        load_value(format, &x.largest, 0), load_value(format, &other.largest, 0), args.sizes[3]
-    ):
-        flag[0] = UNBOUNDED
+    cdef bint pays = args.sizes[4] == 0 or pays_by_pixels(step, x, args.sizes[4], args.sizes[5])
+    flag[0] = 0 if pays and x.largest < infinity and other.largest < infinity else NONFINITE
+    flag[UNBOUNDED] = not sums_are_bounded(
+        load_value(format, &x.largest, 0), load_value(format, &other.largest, 0), args.sizes[3])
+
+
+cdef inline int surveyed_step(int step, const int32_t *flag) noexcept nogil:
+    """Return the step to take for sums of which a survey says whether they are bounded."""
+    return step if flag[UNBOUNDED] else bounded_step(step)
 
 
 # ---- weight gradient ----------------------------------------------------------------------------
 
 cdef void gradient_part(const Arguments *args, int64_t start, int64_t stop) noexcept nogil:
     cdef Pixels p
-    cdef int step = <int>args.sizes[0]
     cdef int32_t *flag = <int32_t *>args.arrays[4]
+    cdef int step = surveyed_step(<int>args.sizes[0], flag)
     cdef int found = 0
     cdef int64_t channel
     cdef unsigned mode = rounding_begin(step)
@@ -129,8 +133,6 @@ cdef void gradient_part(const Arguments *args, int64_t start, int64_t stop) noex
     p.dealing.width = p.row // p.out_channels
     p.dealing.before = p.dealing.width + 1
     p.nowhere = args.sizes[13]
-    if not flag_at(flag) & UNBOUNDED:
-        step = bounded_step(step)
     for channel in range(start, stop):
         found |= gradient_of_channel(&p, step, channel)
     rounding_restore(mode)
@@ -168,7 +170,7 @@ cdef Reach contract_pixels_reach(const Arguments *args, Team team, int array) no
 # ---- convolution and input gradient --------------------------------------------------------------
 
 cdef enum:
-    FEW_ROWS = 4  # that a share has at least
+    FEW_ROWS = 4  # that a thread's share has at least
 
 
 cdef inline Convolution convolution_of(const Arguments *args) noexcept nogil:
@@ -215,16 +217,13 @@ cdef void convolve_pixels(const Arguments *args, Team team) noexcept nogil:
     """
     cdef Convolution c = convolution_of(args)
     cdef int32_t *flag = <int32_t *>args.arrays[4]
-    cdef int32_t doubts = flag_at(flag)
-    cdef int step = <int>args.sizes[0]
+    cdef int step = surveyed_step(<int>args.sizes[0], flag)
     cdef int64_t rest = (c.out_channels + PYODL_LANES - 1) // PYODL_LANES
     cdef int64_t group, groups, band, bands, start, stop, registers, channel = 0
     cdef bint found = False
     cdef unsigned mode
-    if doubts & NONFINITE:
+    if flag_at(flag) & NONFINITE:
         return
-    if not doubts & UNBOUNDED:
-        step = bounded_step(step)
     groups = groups_of(&c, step, team.threads)
     bands = bands_of(&c, groups, team.threads)
     start = share_start(team.thread, team.threads, groups * bands)
@@ -244,7 +243,7 @@ cdef void convolve_pixels(const Arguments *args, Team team) noexcept nogil:
 
 
 MOST_LISTED = PYODL_LISTED_PIXELS
-MOST_COLUMNS = PYODL_BAND_BYTES // (FEW_ROWS * PYODL_LANES * sizeof(float))
+BAND_SUMS = PYODL_BAND_SUMS
 KERNELS = {
     "survey": lone_capsule(survey),
     "contract_pixels": kernel_capsule(contract_pixels, contract_pixels_reach),

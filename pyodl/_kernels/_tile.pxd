@@ -112,7 +112,10 @@ cdef extern from "include/terms.h" nogil:
 cdef inline int bounded_by_values(
     int step, const float *a, int64_t a_size, const float *b, int64_t b_size, int64_t depth
 ) noexcept nogil:
-    """Return the step to take for sums of so many products of two operands' elements."""
+    """Return the step to take for sums of so many products of two operands' elements.
+
+    One product may begin with -0 instead of +0, which a bounded step must not.
+    """
     if bounded_step(step) != step and depth > 1 and sums_are_bounded(
         largest_magnitude(a, a_size), largest_magnitude(b, b_size), depth
     ):
@@ -136,9 +139,8 @@ cdef enum Padding:
 
 # The bits of a contraction's flag.
 cdef enum Doubt:
-    NONFINITE = 1  # the operand that meets padding has infinities or NaNs
+    NONFINITE = 1  # of infinities or NaNs, or because pixels will not do, everything is in doubt
     NEGATIVE_ZERO = 2  # a result is -0, which zeros left out may have made +0
-    UNBOUNDED = 4  # a sum may overflow
 
 
 cdef inline bint in_doubt(float value, bint everything) noexcept nogil:

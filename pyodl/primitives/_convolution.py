@@ -24,14 +24,18 @@ from pyodl.primitives._geometry import (
     input_grad_phase_offsets,
     input_grad_phases,
     output_gradient,
-    pixels_around,
     spread_gradient,
     weight_grad_offsets,
 )
 from pyodl.primitives._image import Image
 from pyodl.primitives._matmul import bind_sums
-from pyodl.primitives._orders import Order, Region, matmul_regions
-from pyodl.primitives._pixels import bind_around_pixels, bind_gradient_by_pixels
+from pyodl.primitives._orders import Order, Region, is_sequential, matmul_regions
+from pyodl.primitives._pixels import (
+    bind_around_pixels,
+    bind_gradient_by_pixels,
+    may_go_around,
+    pixels_around,
+)
 from pyodl.primitives._staging import Copy, Stager
 from pyodl.primitives._steps import Step, step_of
 from pyodl.primitives._tiling import Cut, Tile, cut_plan
@@ -81,7 +85,7 @@ class BoundConvolution:
     ) -> list[Operation]:
         """``out`` = x * w, without bias."""
         plans = forward_tiles(*self._key(0), tile)
-        if self._may_go_around(self.conv.out_channels, plans, tile):
+        if may_go_around(self.conv, _regions(plans), tile, mirrored=False):
             return self._forward_around_pixels(x, w, out, plans)
         image, operations = self._image(x, self.conv.image)
         if self.conv.lanes_are_pixels(self.conv.out_channels):
@@ -95,11 +99,6 @@ class BoundConvolution:
             *(*operations, *stage, *check),
             *self._contract("conv2d forward", plans, *operands, out, flag=flag),
         ]
-
-    def _may_go_around(self, channels: int, plans: Sequence[Plan], tile: Tile | None) -> bool:
-        """Whether pixels may be added to the outputs around them instead."""
-        orders = {region.order for table in plans for region in table.regions}
-        return self.conv.around_pixels(channels) and tile is None and orders == {Order.SEQUENTIAL}
 
     def _forward_around_pixels(
         self, x: ndarray, w: ndarray, out: ndarray, plans: Sequence[Plan]
@@ -119,11 +118,12 @@ class BoundConvolution:
         """``dw`` = gradient of the weights."""
         gradient, stage = self._output_gradient(dy)
         plans = weight_grad_tiles(*self._key(1), tile)
-        orders = {region.order for table in plans for region in table.regions}
-        by_pixels = self.conv.by_pixels and tile is None and orders == {Order.SEQUENTIAL}
-        flag, before = self._nonfinite(dy, plans[0])
-        if by_pixels:
-            flag, before = bind_gradient_by_pixels(self.conv, x, dy, gradient, dw, self._stager)
+        by_pixels = self.conv.by_pixels and tile is None and is_sequential(_regions(plans))
+        flag, before = (
+            bind_gradient_by_pixels(self.conv, x, dy, gradient, dw, self._stager)
+            if by_pixels
+            else self._nonfinite(dy, plans[0])
+        )
         image, operations = self._image(x, self.conv.image, flag if by_pixels else None)
         operands = (image, gradient) if self.conv.layout == "CHW" else (gradient, image)
         how: dict[str, Any] = {"flag": flag, "guarded": by_pixels}
@@ -155,11 +155,10 @@ class BoundConvolution:
         if self._algorithm == "direct":
             return self._input_grad_by_phases(w, dy, dx, tile)
         whole = input_grad_tiles(self.conv, *self._key(2)[2:], tile)
-        if self._may_go_around(self.conv.channels, whole, tile):
+        if may_go_around(self.conv, _regions(whole), tile, mirrored=True):
             return self._input_grad_around_pixels(w, dy, dx, whole)
-        orders = {region.order for plan in whole for region in plan.regions}
         in_parts = tile is not None and tile.k is not None
-        if max(self.conv.stride) == 1 or orders != {Order.SEQUENTIAL} or in_parts:
+        if max(self.conv.stride) == 1 or not is_sequential(_regions(whole)) or in_parts:
             return self._input_grad_whole(w, dy, dx, whole)
         return self._input_grad_without_zeros(w, dy, dx, whole, tile)
 
@@ -324,6 +323,11 @@ class BoundConvolution:
     def _find_nonfinite(self, operand: ndarray, flag: ndarray) -> Operation:
         code = self.arithmetic.code
         return bind("find_nonfinite", [operand], [flag], [operand.size], arithmetic=code)
+
+
+def _regions(plans: Sequence[Plan]) -> list[Region]:
+    """Return the regions of all tiles."""
+    return [region for table in plans for region in table.regions]
 
 
 def bind_rest(out: ndarray, plans: Sequence[Plan]) -> list[Operation]:

@@ -11,8 +11,8 @@ from math import prod
 import numpy as np
 from numpy import ndarray
 
-from pyodl._kernels import MOST_COLUMNS, MOST_LISTED
-from pyodl.primitives._contraction import Offsets, Padding, kernel_table
+from pyodl._kernels import MOST_LISTED
+from pyodl.primitives._contraction import Offsets, Padding
 from pyodl.primitives._image import Image, grid
 from pyodl.primitives._steps import Step
 
@@ -31,7 +31,7 @@ class Convolution:
     stride: tuple[int, int]
     padding: tuple[int, int, int, int]
     layout: str
-    listed: bool = False  # zeros of images are left out, for which pixels have to be rows
+    listed: bool = False  # zeros of images are left out: pixels are rows where terms are listed
     lanes: int = Step.EXACT_PRODUCT.lanes  # outputs in one register
     sparse_input: bool = False  # the weight gradient may leave out zeros of the input
 
@@ -87,8 +87,9 @@ class Convolution:
     def by_pixels(self) -> bool:
         """Whether the weight gradient may be summed by pixels of the input that are not zero.
 
-        Their padding reaches no further than the kernel does. At a stride of 2, a step has to be
-        costly and output channels to fill more than half of a register.
+        The padding reaches no further than the kernel does. At a stride of 2, a step has to be
+        costly, output channels to fill more than half of a register, and two rows of pixels to be
+        listed at a time.
         """
         strided = (
             self.stride == (2, 2)
@@ -102,20 +103,6 @@ class Convolution:
             and self.kernel == (3, 3)
             and (self.stride == (1, 1) or strided)
             and max(self.padding) <= 2
-        )
-
-    def around_pixels(self, channels: int) -> bool:
-        """Whether pixels of an image may be added to so many output channels around them.
-
-        Padding reaches no further than the kernel does.
-        """
-        return (
-            self.listed
-            and self.layout == "CHW"
-            and not self.lanes_are_pixels(channels)
-            and self.kernel in ((1, 1), (3, 3))
-            and max(self.padding) < self.kernel[0]
-            and max(self.width, self.out_size[1]) + 4 <= MOST_COLUMNS
         )
 
     @cached_property
@@ -246,85 +233,6 @@ def _axis_phases(
     reach = [(i, phase + before - (taps - 1) + i) for i in range(taps)]
     met = [(i, at // stride) for i, at in reach if at % stride == 0]
     return [i for i, _ in met], -(-(size - phase) // stride), [shift for _, shift in met]
-
-
-@dataclass(frozen=True)
-class Around:
-    """How pixels are added to the outputs around them (``convolve.h``).
-
-    Parameters
-    ----------
-    channels, out_channels : int
-        Of the image and of the output.
-    kernel : int
-        Rows and columns of taps.
-    mirrored : bool
-        Whether outputs go with the taps, rather than against them.
-    macs : int
-    size, out_size : (int, int)
-        Rows and columns of the image and of the output.
-    stride, deal, first : (int, int)
-        Pixel (r, c) meets tap (i, j) at row ``(stride[0] * r + first[0] -+ i) / deal[0]`` of the
-        output, if that is a whole number; and so for columns.
-    left, width : int
-        Of the sums of a row: those before the first output, and all.
-    place : ndarray
-        Of every pixel among the sums, for the first tap.
-    """
-
-    channels: int
-    out_channels: int
-    kernel: int
-    mirrored: bool
-    macs: int
-    size: tuple[int, int]
-    out_size: tuple[int, int]
-    stride: tuple[int, int]
-    deal: tuple[int, int]
-    first: tuple[int, int]
-    left: int
-    width: int
-    place: ndarray
-
-
-def _flat(size: tuple[int, int]) -> tuple[int, int]:
-    """Return the size as one row, if its sums have room."""
-    pixels = size[0] * size[1]
-    return (1, pixels) if pixels <= MOST_COLUMNS else size
-
-
-@lru_cache(maxsize=256)
-def pixels_around(conv: Convolution, *, mirrored: bool) -> Around:
-    """Return how pixels of the input meet outputs; mirrored, how output gradients meet inputs."""
-    inner, outer = (conv.height, conv.width), conv.out_size
-    size, out_size = (outer, inner) if mirrored else (inner, outer)
-    up, left = conv.padding[0], conv.padding[2]
-    first, stride, deal = (up, left), (1, 1), conv.stride
-    if mirrored:
-        first, stride, deal = (-up, -left), conv.stride, (1, 1)
-    if conv.kernel == (1, 1) and conv.stride == (1, 1):
-        size = out_size = _flat(size)
-    columns = first[1] + stride[1] * np.arange(size[1])
-    reach = (0, conv.kernel[1] - 1) if mirrored else (1 - conv.kernel[1], 0)
-    before = max(-((int(columns[0]) + reach[0]) // deal[1]), 0)
-    width = before + max((int(columns[-1]) + reach[1]) // deal[1] + 1, out_size[1])
-    rows = first[0] + stride[0] * np.arange(size[0])
-    place = kernel_table(grid(rows * width, before + columns))
-    return Around(
-        channels=conv.out_channels if mirrored else conv.channels,
-        out_channels=conv.channels if mirrored else conv.out_channels,
-        kernel=conv.kernel[0],
-        mirrored=mirrored,
-        macs=conv.taps * conv.pixels * conv.out_channels,
-        size=size,
-        out_size=out_size,
-        stride=stride,
-        deal=deal,
-        first=first,
-        left=before,
-        width=width,
-        place=place,
-    )
 
 
 @lru_cache(maxsize=256)

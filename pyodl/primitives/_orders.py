@@ -4,7 +4,7 @@ A cluster kernel is a name, the dimension it divides over cores and its fall-bac
 in the bits is a reduction order per rectangle of the output (docs/numerics.md, section 3).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -93,6 +93,11 @@ def resolve(kernel: str, n: int, k: int, m: int, cores: int) -> str:
     while found.fallback is not None and found.too_small(n, k, m, cores):
         kernel, found = found.fallback, _KERNELS[found.fallback]
     return kernel
+
+
+def is_sequential(regions: Iterable[Region]) -> bool:
+    """Whether every sum takes its terms in order, from +0 on."""
+    return all(region.order is Order.SEQUENTIAL for region in regions)
 
 
 def matmul_regions(

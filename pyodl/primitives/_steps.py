@@ -11,7 +11,7 @@ __all__ = ["Step", "step_of"]
 
 
 class Step(IntEnum):
-    """One accumulation; the numbers are ``enum pyodl_step``'s."""
+    """One accumulation; the numbers are ``enum pyodl_step``'s, those of the kernels' choice too."""
 
     EXACT_PRODUCT = 0
     FMA32 = 1
@@ -20,7 +20,7 @@ class Step(IntEnum):
     BFLOAT_FMA = 4
     HALF_VIA32 = 5
     BFLOAT_VIA32 = 6
-    BOUNDED_MULADD = 7  # the kernels' own choice
+    BOUNDED_MULADD = 7
 
     @property
     def lanes(self) -> int:
@@ -51,7 +51,7 @@ class Step(IntEnum):
 
     @property
     def of_exact_products(self) -> "Step":
-        """The quickest step with the same bits where products are exact."""
+        """The quickest step with the same bits where products are exact and no sum is -0."""
         return Step(OF_EXACT_PRODUCTS[self])
 
 

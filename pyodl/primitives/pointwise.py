@@ -9,10 +9,10 @@ from pyodl import arithmetic as arithmetics
 from pyodl._kernels import Operation
 from pyodl.arithmetic import Arithmetic
 from pyodl.primitives import _check as check
-from pyodl.primitives._geometry import Convolution, pixels_around
+from pyodl.primitives._geometry import Convolution
 from pyodl.primitives._matmul import Product, bind_product
-from pyodl.primitives._orders import MATMUL_KERNELS, Order, matmul_regions
-from pyodl.primitives._pixels import bind_around_pixels
+from pyodl.primitives._orders import MATMUL_KERNELS, matmul_regions
+from pyodl.primitives._pixels import bind_around_pixels, may_go_around, pixels_around
 from pyodl.primitives._run import run
 from pyodl.primitives._staging import Stager
 from pyodl.primitives._tiling import Cut, TileLike, cut_of
@@ -137,8 +137,7 @@ def _around_pixels(
     conv = Convolution(
         *(c_in, *size, c_out, (1, 1), (1, 1), (0, 0, 0, 0), "CHW"), listed=listed, lanes=step.lanes
     )
-    sequential = {region.order for region in product.regions} == {Order.SEQUENTIAL}
-    if tile is not None or not sequential or not conv.around_pixels(c_in if mirrored else c_out):
+    if not may_go_around(conv, product.regions, tile, mirrored=mirrored):
         return None, ()
     weights, stage = (w, ()) if mirrored else stager.transposed(w, c_out, stored=True)
     around = pixels_around(conv, mirrored=mirrored)

@@ -2,8 +2,9 @@
  *
  * A pixel is added to the outputs around it, one for every tap of the kernel; its channels of output
  * are lanes, and their sums lie in memory. Pixels come in order, so that every output gets its terms in
- * order of k, as it does in a contraction; zeros and padding cost nothing. A zero product changes no sum
- * but one of -0, which is looked at in the end.
+ * order of k, as it does in a contraction; zeros and padding cost nothing. Where outputs are strided, the
+ * pixels that meet a tap are added tap by tap. A zero product changes no sum but one of -0, which is
+ * looked at in the end.
  */
 #ifndef PYODL_CONVOLVE_H
 #define PYODL_CONVOLVE_H
@@ -12,11 +13,12 @@
 #include "whole_tiles.h"
 
 #define PYODL_BAND_BYTES 40960 /* of sums at a time, for the first-level cache */
+#define PYODL_BAND_SUMS (PYODL_BAND_BYTES / (PYODL_LANES * (int)sizeof(float))) /* registers */
 #define PYODL_MOST_REGISTERS 4 /* of outputs that are summed together */
 
 /* Pixel (row, column) meets tap (i, j) at output ((stride * row + first + sign * i) / deal, ...), if that
- * is a whole number, where the sign is that of `mirrored`: 1 for an input gradient, of which `deal` is
- * 1; -1 for a convolution, of which `stride` is. */
+ * is a whole number. The sign is 1 if `mirrored`, for an input gradient, of which `deal` is 1; else it is
+ * -1, for a convolution, of which `stride` is 1. */
 typedef struct {
     const void *x;        /* (channels, rows, columns), as stored */
     const int32_t *place; /* of every pixel among sums, for the first tap, and slack; not if dealt */
@@ -62,7 +64,7 @@ PYODL_INLINE pyodl_met rows_met(const pyodl_convolution *c, const pyodl_band *ba
 /* ---- one list of pixels ----------------------------------------------------------------------- */
 
 /* Weights of one channel: taps of so many registers. */
-typedef float pyodl_taps[9 * PYODL_MOST_REGISTERS * PYODL_LANES] __attribute__((aligned(64)));
+typedef float pyodl_taps[PYODL_TAPS * PYODL_MOST_REGISTERS * PYODL_LANES] __attribute__((aligned(64)));
 
 /* Add listed pixels to the sums around them. `sums` is those of place 0 and the first of so many rows
  * of the kernel, `row` the sums in a row. */
@@ -92,15 +94,15 @@ typedef void (*pyodl_add_listed)(int64_t, const int32_t *, const float *, const 
         add_listed(KIND##_STEP, ROWS, COLUMNS, REGISTERS, SIGN, count, place, values, taps,      \
                    sums, row);                                                                   \
     }
-#define PYODL_EACH_AROUND(X, KIND, NAME, SIGN)                                                   \
-    X(KIND, NAME, 1, 3, 1, SIGN) X(KIND, NAME, 2, 3, 1, SIGN) X(KIND, NAME, 3, 3, 1, SIGN)       \
-    X(KIND, NAME, 1, 3, 2, SIGN) X(KIND, NAME, 2, 3, 2, SIGN) X(KIND, NAME, 3, 3, 2, SIGN)
-#define PYODL_EACH_POINTWISE(X, KIND)                                                            \
-    X(KIND, point, 1, 1, 1, 1) X(KIND, point, 1, 1, 2, 1) X(KIND, point, 1, 1, 4, 1)
+#define PYODL_AROUND_ROWS(KIND, NAME, REGISTERS, SIGN)                                           \
+    PYODL_AROUND(KIND, NAME, 1, 3, REGISTERS, SIGN)                                              \
+    PYODL_AROUND(KIND, NAME, 2, 3, REGISTERS, SIGN)                                              \
+    PYODL_AROUND(KIND, NAME, 3, 3, REGISTERS, SIGN)
 #define PYODL_AROUND_FUNCTIONS(KIND)                                                             \
-    PYODL_EACH_AROUND(PYODL_AROUND, KIND, forward, -1)                                           \
-    PYODL_EACH_AROUND(PYODL_AROUND, KIND, mirrored, 1)                                           \
-    PYODL_EACH_POINTWISE(PYODL_AROUND, KIND)
+    PYODL_AROUND_ROWS(KIND, forward, 1, -1) PYODL_AROUND_ROWS(KIND, forward, 2, -1)              \
+    PYODL_AROUND_ROWS(KIND, mirrored, 1, 1) PYODL_AROUND_ROWS(KIND, mirrored, 2, 1)              \
+    PYODL_AROUND(KIND, point, 1, 1, 1, 1) PYODL_AROUND(KIND, point, 1, 1, 2, 1)                  \
+    PYODL_AROUND(KIND, point, 1, 1, 4, 1)
 #define PYODL_AROUND_TABLE(KIND, NAME)                                                           \
     {{KIND##_##NAME##_1_3_1, KIND##_##NAME##_2_3_1, KIND##_##NAME##_3_3_1},                      \
      {KIND##_##NAME##_1_3_2, KIND##_##NAME##_2_3_2, KIND##_##NAME##_3_3_2}}
@@ -122,7 +124,7 @@ typedef struct {
     pyodl_add_listed point[3];
 } pyodl_around_functions;
 
-static inline const pyodl_around_functions *around_functions(int step) {
+static inline const pyodl_around_functions *functions_of(int step) {
     static const pyodl_around_functions functions[PYODL_STEPS] = {
 #if !PYODL_NATIVE_HALVES
         [STEP_HALF_FMA] = PYODL_AROUND_TABLES(FUSED),
@@ -135,37 +137,46 @@ static inline const pyodl_around_functions *around_functions(int step) {
     return &functions[step];
 }
 
+/* For one tap in 1, 2 or 4 registers. */
+static inline pyodl_add_listed point_function(int step, int64_t registers) {
+    return functions_of(step)->point[registers / 2];
+}
+
+/* For so many rows of a kernel. */
 static inline pyodl_add_listed around_function(const pyodl_convolution *c, int step,
                                                int64_t registers, int64_t rows) {
     if (c->kernel == 1)
-        return around_functions(step)->point[registers / 2];
-    return around_functions(step)->around[c->mirrored][registers - 1][rows - 1];
+        return point_function(step, registers);
+    return functions_of(step)->around[c->mirrored][registers - 1][rows - 1];
 }
 
-/* ---- a band -------------------------------------------------------------------------------- */
+/* ---- how much at a time -------------------------------------------------------------------------- */
 
 /* Whether pixels are dealt out, and added tap by tap. */
 PYODL_INLINE int is_dealt(const pyodl_convolution *c) {
     return c->deal[0] > 1 || c->deal[1] > 1;
 }
 
-/* Registers of output channels to sum together, of so many that are left: few where rows of sums are
- * long, of which one is enough for a single tap; and where threads share them. */
-PYODL_INLINE int64_t registers_together(const pyodl_convolution *c, int step, int threads,
-                                        int64_t rest) {
-    const int64_t rows = c->kernel == 1 ? 2 : 8;
-    const int64_t most = PYODL_BAND_BYTES / (rows * c->width * step_sum_size(step));
-    if ((c->kernel == 1 || is_dealt(c)) && threads == 1 && rest >= 4 && most >= 4)
-        return 4;
-    return rest >= 2 && most >= 2 ? 2 : 1;
-}
-
-/* Rows of sums above and below a band that its pixels reach tap by tap, for nothing. */
+/* Rows of sums above a band, and as many below, that its pixels reach tap by tap, for nothing. */
 PYODL_INLINE int64_t rows_beside(const pyodl_convolution *c) {
     return is_dealt(c) ? (c->kernel - 1) / c->deal[0] + 1 : 0;
 }
 
-/* Rows of output whose sums are kept at a time. */
+/* Registers of output channels to sum together, of so many that are left: few where threads share them,
+ * or where rows of sums are so long that bands would have few rows. A single tap needs no more than one;
+ * a kernel of 3 lists the rows beside a band again. */
+PYODL_INLINE int64_t registers_together(const pyodl_convolution *c, int step, int threads,
+                                        int64_t rest) {
+    const int64_t rows = (c->kernel == 1 ? 2 : 8) + 2 * rows_beside(c);
+    const int64_t fit = PYODL_BAND_BYTES / (rows * c->width * step_sum_size(step));
+    const int by_taps = c->kernel == 1 || is_dealt(c);
+    if (by_taps && threads == 1 && rest >= PYODL_MOST_REGISTERS && fit >= PYODL_MOST_REGISTERS)
+        return PYODL_MOST_REGISTERS;
+    return rest >= 2 && fit >= 2 ? 2 : 1;
+}
+
+/* Rows of output whose sums are kept at a time: one at least, since rows are not longer than that
+ * (`may_go_around`). */
 PYODL_INLINE int64_t rows_together(const pyodl_convolution *c, int step, int64_t registers) {
     return PYODL_BAND_BYTES / (c->width * registers * step_sum_size(step)) - 2 * rows_beside(c);
 }
@@ -182,6 +193,8 @@ static inline void widen_taps(const pyodl_convolution *c, const pyodl_band *band
                         load_some(PYODL_FLOAT16, c->w, from + tap * c->out_channels + lane, some));
     }
 }
+
+/* ---- all taps at a time -------------------------------------------------------------------------- */
 
 /* Add the pixels of rows of one channel that meet the same rows of the kernel. */
 static inline void add_rows(const pyodl_convolution *c, int step, const pyodl_band *band,
@@ -219,8 +232,6 @@ static inline void add_around(const pyodl_convolution *c, int step, const pyodl_
 
 /* ---- tap by tap ---------------------------------------------------------------------------------- */
 
-#define PYODL_MOST_PHASES 9 /* of pixels that meet the same taps */
-
 /* Sum pixels of some rows of a channel, tap by tap in order of k; every tap meets one phase. */
 static inline void add_dealt_rows(const pyodl_convolution *c, int step, const pyodl_band *band,
                                   pyodl_span span, int64_t channel, const float *taps,
@@ -230,8 +241,8 @@ static inline void add_dealt_rows(const pyodl_convolution *c, int step, const py
     const pyodl_dealing dealing = {
         c->columns, {c->first[0], c->first[1]}, {c->deal[0], c->deal[1]}, c->left, c->width};
     const int64_t pitch = band->registers * step_sum_size(step);
-    const pyodl_add_listed add = around_functions(step)->point[band->registers / 2];
-    int64_t begin[PYODL_MOST_PHASES + 1] = {0};
+    const pyodl_add_listed add = point_function(step, band->registers);
+    int64_t begin[PYODL_TAPS + 1] = {0};
     list->count = 0;
     for (int64_t phase = 0; phase < phases[0] * phases[1]; phase++) {
         append_phase(step, PYODL_FLOAT16, x, &dealing, span, phase / phases[1],
@@ -317,7 +328,7 @@ static __attribute__((noinline)) int stays_negative(const pyodl_convolution *c,
     return 1;
 }
 
-/* Make +0 of every -0 of a register that is one. */
+/* Make +0 of every -0 of a register that multiplied zeros would make +0. */
 static __attribute__((noinline)) void mend_zeros(const pyodl_convolution *c, int64_t channel,
                                                  int64_t row, int64_t column, uint16_t *stored) {
     const int64_t count = at_most(c->out_channels - channel, PYODL_LANES);

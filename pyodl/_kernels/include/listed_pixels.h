@@ -5,9 +5,7 @@
 #include "steps.h"
 
 #define PYODL_LISTED_PIXELS 1024 /* at a time */
-
-/* What came of sums by pixels that must not stand as it is. */
-enum { PIXELS_ARE_FINE = 0, PIXELS_ARE_NAN = 1, PIXELS_ARE_NEGATIVE_ZERO = 2 };
+#define PYODL_TAPS 9              /* of a 3x3 kernel */
 
 /* Pixels that are not zero: their places, and their values in slots of 32 bits. */
 typedef struct {
@@ -157,7 +155,7 @@ PYODL_INLINE void append_phase(int step, int format, const uint16_t *x, const py
     list->count = listed;
 }
 
-/* ---- what they are like ------------------------------------------------------------------------ */
+/* ---- surveys of stored values ------------------------------------------------------------------- */
 
 /* What 16-bit values are like. */
 typedef struct {

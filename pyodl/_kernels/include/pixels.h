@@ -12,14 +12,11 @@
 #include "listed_pixels.h"
 #include "whole_tiles.h"
 
-#define PYODL_TAPS 9
 
 /* Registers of output channels that are summed together: what the register file holds of them. */
 PYODL_INLINE int pixel_registers(int step) {
     return PYODL_LANES == 16 || step_keeps_halves(step) ? 2 : 1;
 }
-
-#define PYODL_STRIDED_PHASES 4 /* of pixels that meet the same taps at a stride of 2 */
 
 typedef struct {
     const void *x;         /* (channels, rows, columns), as stored */
@@ -29,10 +26,12 @@ typedef struct {
     int64_t channels, pixels, out_channels;
     int64_t row;           /* elements of a row of dy */
     int64_t first;         /* the element of dy that is none of its border */
-    int64_t columns, out_rows, out_columns, up, left, stride;
+    int64_t columns;       /* of x */
+    int64_t out_rows, out_columns; /* of dy without its border */
+    int64_t up, left, stride;      /* padding before x */
     int64_t edged;         /* whether the first and last rows reach over an edge with one row of taps */
-    pyodl_dealing dealing; /* of x, to pixels of dy, if the stride is 2; */
-    int64_t nowhere;       /* and a pixel of dy that has border all around */
+    pyodl_dealing dealing; /* of x to pixels of dy, for a stride of 2 */
+    int64_t nowhere;       /* a pixel of dy that has border all around, for the same */
 } pyodl_pixels;
 
 /* How sums lie: registers of output channels; or one, if these leave room for the next pixel's beside
@@ -69,6 +68,9 @@ PYODL_INLINE void add_pixels(int step, pyodl_spread spread, const pyodl_pixels *
     }
 }
 
+/* What came of sums by pixels that must not stand as it is. */
+enum { PIXELS_ARE_FINE = 0, PIXELS_ARE_NAN = 1, PIXELS_ARE_NEGATIVE_ZERO = 2 };
+
 /* Whether a sum that ended as -0 is -0 where zeros are multiplied, too, as in convolve.h. */
 static __attribute__((noinline)) int stays_negative_gradient(const pyodl_pixels *p, int step,
                                                              int64_t channel, int64_t out_channel,
@@ -92,7 +94,8 @@ static __attribute__((noinline)) int stays_negative_gradient(const pyodl_pixels 
     return 1;
 }
 
-/* Make +0 of every -0 that is one; return whether others stand, which may be sums that are rounded. */
+/* Make +0 of every -0 that multiplied zeros would make +0; return whether others stand, which may be sums
+ * that are rounded. */
 static __attribute__((noinline)) int mend_taps(const pyodl_pixels *p, int step, int64_t channel,
                                                int64_t out_channel, int count,
                                                uint16_t (*taps)[2 * PYODL_LANES]) {
@@ -179,34 +182,9 @@ PYODL_INLINE void add_channel(int step, int format, pyodl_spread spread, const p
     }
 }
 
-/* The gradients of one channel's weights in so many registers of output channels. */
-PYODL_INLINE int channel_gradient(int step, int format, pyodl_spread spread, const pyodl_pixels *p,
-                                  int64_t channel, int64_t out_channel, pyodl_pixel_list *list) {
-    const int count = sums_of(spread);
-    uint16_t stored[2 * PYODL_TAPS][2 * PYODL_LANES];
-    running_sums sums;
-    int found = PIXELS_ARE_FINE;
-    PYODL_UNROLL
-    for (int n = 0; n < count; n++)
-        begin_sum_of_zero(step, &sums, n, 0.0f);
-    if (p->edged && p->pixels <= PYODL_LISTED_PIXELS)
-        add_edged_channel(step, format, spread, p, channel, out_channel, list, &sums);
-    else
-        add_channel(step, format, spread, p, channel, out_channel, list, &sums);
-    if (any_nan(step, count, &sums))
-        return PIXELS_ARE_NAN;
-    PYODL_UNROLL
-    for (int n = 0; n < count; n++)
-        put_sum(step, format, &sums, n, stored[n], 0);
-    if (spread.covered > 1)
-        return store_covered_taps(p, step, spread.covered, channel, stored);
-    for (int j = 0; j < spread.registers; j++)
-        found |= store_taps(p, step, channel, out_channel + j * step_lanes(step),
-                            stored + j * PYODL_TAPS);
-    return found;
-}
-
 /* ---- at a stride of 2 ------------------------------------------------------------------------- */
+
+#define PYODL_STRIDED_PHASES 4 /* of pixels that meet the same taps */
 
 /* List some rows of a channel by phases, as many of each: what is lacking is a +0 that meets border,
  * whose product is -0. */
@@ -248,54 +226,65 @@ PYODL_INLINE void add_phases(int step, int registers, const pyodl_pixels *p, int
     }
 }
 
-/* Rows of pixels that are listed at a time. */
-PYODL_INLINE int64_t rows_listed(const pyodl_pixels *p) {
-    return PYODL_LISTED_PIXELS / p->dealing.columns;
-}
-
-PYODL_INLINE int strided_gradient(int step, int format, int registers, const pyodl_pixels *p,
-                                  int64_t channel, int64_t out_channel, pyodl_pixel_list *lists) {
-    const int64_t rows = p->pixels / p->dealing.columns, most = rows_listed(p);
-    uint16_t stored[2 * PYODL_TAPS][2 * PYODL_LANES];
-    running_sums sums;
-    int found = PIXELS_ARE_FINE;
-    PYODL_UNROLL
-    for (int n = 0; n < PYODL_TAPS * registers; n++)
-        begin_sum_of_zero(step, &sums, n, 0.0f);
+/* Sum a channel. Lists are made as in `add_channel`. */
+PYODL_INLINE void add_strided_channel(int step, int format, int registers, const pyodl_pixels *p,
+                                      int64_t channel, int64_t out_channel,
+                                      pyodl_pixel_list *lists, running_sums *sums) {
+    const int64_t rows = p->pixels / p->columns, most = PYODL_LISTED_PIXELS / p->columns;
     for (int64_t row = 0; row < rows; row += most) {
         if (out_channel == 0 || rows > most)
             list_phases(step, format, p, channel, (pyodl_span){row, at_most(row + most, rows)},
                         lists);
         for (int64_t t = 0; t < lists->count; t++)
-            add_phases(step, registers, p, out_channel, lists, t, &sums);
+            add_phases(step, registers, p, out_channel, lists, t, sums);
     }
-    if (any_nan(step, PYODL_TAPS * registers, &sums))
-        return PIXELS_ARE_NAN;
-    PYODL_UNROLL
-    for (int n = 0; n < PYODL_TAPS * registers; n++)
-        put_sum(step, format, &sums, n, stored[n], 0);
-    for (int r = 0; r < registers; r++)
-        found |= store_taps(p, step, channel, out_channel + r * step_lanes(step),
-                            stored + r * PYODL_TAPS);
-    return found;
 }
 
 /* ---- one function per step and spread ----------------------------------------------------------- */
 
-/* By registers of output channels, or by taps that one register covers; strided, none does (0). */
+/* The gradients of one channel's weights in so many registers of output channels. */
+PYODL_INLINE int channel_gradient(int step, int format, pyodl_spread spread, int strided,
+                                  const pyodl_pixels *p, int64_t channel, int64_t out_channel,
+                                  pyodl_pixel_list *lists) {
+    const int count = sums_of(spread);
+    uint16_t stored[2 * PYODL_TAPS][2 * PYODL_LANES];
+    running_sums sums;
+    int found = PIXELS_ARE_FINE;
+    PYODL_UNROLL
+    for (int n = 0; n < count; n++)
+        begin_sum_of_zero(step, &sums, n, 0.0f);
+    if (strided)
+        add_strided_channel(step, format, spread.registers, p, channel, out_channel, lists, &sums);
+    else if (p->edged && p->pixels <= PYODL_LISTED_PIXELS)
+        add_edged_channel(step, format, spread, p, channel, out_channel, lists, &sums);
+    else
+        add_channel(step, format, spread, p, channel, out_channel, lists, &sums);
+    if (any_nan(step, count, &sums))
+        return PIXELS_ARE_NAN;
+    PYODL_UNROLL
+    for (int n = 0; n < count; n++)
+        put_sum(step, format, &sums, n, stored[n], 0);
+    if (spread.covered > 1)
+        return store_covered_taps(p, step, spread.covered, channel, stored);
+    for (int j = 0; j < spread.registers; j++)
+        found |= store_taps(p, step, channel, out_channel + j * step_lanes(step),
+                            stored + j * PYODL_TAPS);
+    return found;
+}
+
+/* By registers of output channels, or by taps that one register covers; strided or not. */
 #define PYODL_EACH_SPREAD(X, KIND)                                                               \
-    X(KIND, one, 1, 1) X(KIND, two, 2, 1) X(KIND, two_taps, 1, 2) X(KIND, three_taps, 1, 3)      \
-    X(KIND, strided_one, 1, 0) X(KIND, strided_two, 2, 0)
-#define PYODL_PIXEL_FUNCTION(KIND, NAME, REGISTERS, COVERED)                                     \
+    X(KIND, one, 1, 1, 0) X(KIND, two, 2, 1, 0)                                                  \
+    X(KIND, two_taps, 1, 2, 0) X(KIND, three_taps, 1, 3, 0)                                      \
+    X(KIND, strided_one, 1, 1, 1) X(KIND, strided_two, 2, 1, 1)
+#define PYODL_PIXEL_FUNCTION(KIND, NAME, REGISTERS, COVERED, STRIDED)                            \
     static __attribute__((noinline)) int KIND##_pixels_##NAME(                                   \
         const pyodl_pixels *p, int64_t channel, int64_t out_channel, pyodl_pixel_list *lists) {  \
         const pyodl_spread spread = {REGISTERS, COVERED};                                        \
-        return COVERED ? channel_gradient(KIND##_STEP, KIND##_FORMAT, spread, p, channel,        \
-                                          out_channel, lists)                                    \
-                       : strided_gradient(KIND##_STEP, KIND##_FORMAT, REGISTERS, p, channel,     \
-                                          out_channel, lists);                                   \
+        return channel_gradient(KIND##_STEP, KIND##_FORMAT, spread, STRIDED, p, channel,         \
+                                out_channel, lists);                                             \
     }
-#define PYODL_PIXEL_NAME(KIND, NAME, REGISTERS, COVERED) KIND##_pixels_##NAME,
+#define PYODL_PIXEL_NAME(KIND, NAME, REGISTERS, COVERED, STRIDED) KIND##_pixels_##NAME,
 #define PYODL_PIXEL_FUNCTIONS(KIND) PYODL_EACH_SPREAD(PYODL_PIXEL_FUNCTION, KIND)
 #define PYODL_PIXEL_NAMES(KIND) {PYODL_EACH_SPREAD(PYODL_PIXEL_NAME, KIND)}
 enum {

@@ -1,5 +1,5 @@
 /* Stored values to the operands of a contraction, exactly, by rows: to binary32, or halves as they are
- * where a step takes them (steps.h). */
+ * where a step takes them (steps.h), or pixels read weights as they are stored. */
 #ifndef PYODL_STAGE_H
 #define PYODL_STAGE_H
 

@@ -175,13 +175,14 @@ PYODL_INLINE int sums_are_bounded(float a, float b, int64_t depth) {
     return depth <= 2048 && a * b * (float)depth <= 16384.0f;
 }
 
-/* The step to take instead where sums are bounded: the same bits, sooner. A fused one has nothing to gain
- * but where its sums are floats. */
+/* The step to take instead where sums are bounded: the same bits, sooner. A fused one has nothing to
+ * gain. */
 PYODL_INLINE int bounded_step(int step) {
     return PYODL_HAS_BOUNDED && step == STEP_HALF_MULADD ? STEP_BOUNDED_MULADD : step;
 }
 
-/* The quickest step with the same bits where products are exact, and no sum is ever -0. */
+/* The quickest step with the same bits where products are exact, and no sum is ever -0: one that may
+ * become a bounded one, whose sums wait for one another a quarter as long, or else the fused one. */
 PYODL_INLINE int step_of_exact_products(int step) {
     if (step == STEP_HALF_FMA || step == STEP_HALF_MULADD)
         return PYODL_HAS_BOUNDED ? STEP_HALF_MULADD : STEP_HALF_FMA;
@@ -404,9 +405,9 @@ PYODL_INLINE lanes lanes_fma_step(int arithmetic, lanes a, lanes b, lanes c) {
 PYODL_INLINE float value_step(int step, float a, float b, float c) {
     switch (step) {
     case STEP_HALF_FMA: return fma_step(PYODL_FP16_FMA, a, b, c);
-    case STEP_HALF_MULADD: return fma_step(PYODL_FP16_MULADD, a, b, c);
-    case STEP_BFLOAT_FMA: return fma_step(PYODL_BF16_FMA, a, b, c);
+    case STEP_HALF_MULADD:
     case STEP_BOUNDED_MULADD: return fma_step(PYODL_FP16_MULADD, a, b, c);
+    case STEP_BFLOAT_FMA: return fma_step(PYODL_BF16_FMA, a, b, c);
     case STEP_HALF_VIA32: return round_value(PYODL_FLOAT16, fma_float(a, b, c));
     case STEP_BFLOAT_VIA32: return round_value(PYODL_BFLOAT16, fma_float(a, b, c));
     default: return fma_float(a, b, c);

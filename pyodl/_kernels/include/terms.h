@@ -297,6 +297,16 @@ static inline int all_finite(const float *values, int64_t count) {
     return !found;
 }
 
+/* Whether a sum is -0, which a zero product may have made +0. */
+static inline int any_negative_zero(const float *values, int64_t count) {
+    uint32_t found = 0;
+    for (int64_t i = 0; i < count; i++)
+        found |= float_bits(values[i]) == 0x80000000u;
+    return (int)found;
+}
+
+/* ---- whether sums are bounded (steps.h) --------------------------------------------------------- */
+
 /* The largest magnitude; a NaN is larger than any. */
 static inline float largest_magnitude(const float *values, int64_t count) {
     uint32_t largest = 0;
@@ -305,14 +315,6 @@ static inline float largest_magnitude(const float *values, int64_t count) {
         largest = magnitude > largest ? magnitude : largest;
     }
     return float_from_bits(largest);
-}
-
-/* Whether a sum is -0, which a zero product may have made +0. */
-static inline int any_negative_zero(const float *values, int64_t count) {
-    uint32_t found = 0;
-    for (int64_t i = 0; i < count; i++)
-        found |= float_bits(values[i]) == 0x80000000u;
-    return (int)found;
 }
 
 #endif

@@ -37,8 +37,8 @@ typedef struct {
 #define PYODL_EACH_LISTED_SHAPE(X, STEP)                                                         \
     X(STEP, 16, 1) X(STEP, 8, 2) X(STEP, 9, 2) X(STEP, 6, 3)                                     \
     X(STEP, 4, 4) X(STEP, 3, 4) X(STEP, 3, 6) X(STEP, 2, 8)
-/* Sums in memory (steps.h) need no registers, but enough of them to hide the latency of a step; fewer
- * for what is left over. Their tiles are cut anew, from strips of a plan's tiles. Lowest first among
+/* Sums in memory (steps.h), or bounded, need enough of them to hide the latency of a step; fewer for what
+ * is left over, and one row for one. Their tiles are cut anew, from strips of a plan's tiles. Lowest first among
  * those of as many registers. */
 #define PYODL_EACH_STRIP_SHAPE(X, STEP)                                                          \
     X(STEP, 1, 1, 1) X(STEP, 8, 1, 1) X(STEP, 12, 1, 1) X(STEP, 16, 1, 1)                        \
@@ -209,19 +209,19 @@ PYODL_INLINE void rounding_restore(unsigned saved) {
 #define PYODL_TILES(STEP) {PYODL_EACH_SHAPE(PYODL_TILE, STEP)}
 
 #if PYODL_LANES >= 8
-#define PYODL_SLOT_FUNCTIONS(STEP) PYODL_EACH_STRIP_SHAPE(PYODL_TILE_FUNCTION, STEP)
-#define PYODL_SLOT_TILES(STEP)                                                                   \
+#define PYODL_STRIP_FUNCTIONS(STEP) PYODL_EACH_STRIP_SHAPE(PYODL_TILE_FUNCTION, STEP)
+#define PYODL_STRIP_TILES(STEP)                                                                   \
     {[PYODL_STRIP_SHAPES] = PYODL_EACH_STRIP_SHAPE(PYODL_TILE, STEP)}
 #else
-#define PYODL_SLOT_FUNCTIONS(STEP) PYODL_TILE_FUNCTIONS(STEP)
-#define PYODL_SLOT_TILES(STEP) PYODL_TILES(STEP)
+#define PYODL_STRIP_FUNCTIONS(STEP) PYODL_TILE_FUNCTIONS(STEP)
+#define PYODL_STRIP_TILES(STEP) PYODL_TILES(STEP)
 #endif
 #if PYODL_NATIVE_HALVES
 #define PYODL_HALF_FUNCTIONS(STEP) PYODL_TILE_FUNCTIONS(STEP)
 #define PYODL_HALF_TILES(STEP) PYODL_TILES(STEP)
 #else
-#define PYODL_HALF_FUNCTIONS(STEP) PYODL_SLOT_FUNCTIONS(STEP)
-#define PYODL_HALF_TILES(STEP) PYODL_SLOT_TILES(STEP)
+#define PYODL_HALF_FUNCTIONS(STEP) PYODL_STRIP_FUNCTIONS(STEP)
+#define PYODL_HALF_TILES(STEP) PYODL_STRIP_TILES(STEP)
 #endif
 
 PYODL_TILE_FUNCTIONS(STEP_EXACT_PRODUCT)
@@ -229,23 +229,27 @@ PYODL_TILE_FUNCTIONS(STEP_FMA32)
 PYODL_HALF_FUNCTIONS(STEP_HALF_FMA)
 PYODL_HALF_FUNCTIONS(STEP_HALF_MULADD)
 PYODL_TILE_FUNCTIONS(STEP_BFLOAT_FMA)
-PYODL_SLOT_FUNCTIONS(STEP_HALF_VIA32)
+PYODL_STRIP_FUNCTIONS(STEP_HALF_VIA32)
 PYODL_TILE_FUNCTIONS(STEP_BFLOAT_VIA32)
 #if PYODL_HAS_BOUNDED
-PYODL_SLOT_FUNCTIONS(STEP_BOUNDED_MULADD)
-#define PYODL_BOUNDED_TILES , PYODL_SLOT_TILES(STEP_BOUNDED_MULADD)
-#else
-#define PYODL_BOUNDED_TILES
+PYODL_STRIP_FUNCTIONS(STEP_BOUNDED_MULADD)
 #endif
 
 typedef void (*pyodl_tile)(const pyodl_contraction *, const int32_t *, const int32_t *, int64_t,
                            int64_t, int64_t, const float *, float *);
 
-static const pyodl_tile pyodl_tiles[][PYODL_LISTED_SHAPES] = { /* in the order of enum pyodl_step */
-    PYODL_TILES(STEP_EXACT_PRODUCT),      PYODL_TILES(STEP_FMA32),
-    PYODL_HALF_TILES(STEP_HALF_FMA),      PYODL_HALF_TILES(STEP_HALF_MULADD),
-    PYODL_TILES(STEP_BFLOAT_FMA),         PYODL_SLOT_TILES(STEP_HALF_VIA32),
-    PYODL_TILES(STEP_BFLOAT_VIA32) PYODL_BOUNDED_TILES};
+static const pyodl_tile pyodl_tiles[PYODL_STEPS][PYODL_LISTED_SHAPES] = {
+    [STEP_EXACT_PRODUCT] = PYODL_TILES(STEP_EXACT_PRODUCT),
+    [STEP_FMA32] = PYODL_TILES(STEP_FMA32),
+    [STEP_HALF_FMA] = PYODL_HALF_TILES(STEP_HALF_FMA),
+    [STEP_HALF_MULADD] = PYODL_HALF_TILES(STEP_HALF_MULADD),
+    [STEP_BFLOAT_FMA] = PYODL_TILES(STEP_BFLOAT_FMA),
+    [STEP_HALF_VIA32] = PYODL_STRIP_TILES(STEP_HALF_VIA32),
+    [STEP_BFLOAT_VIA32] = PYODL_TILES(STEP_BFLOAT_VIA32),
+#if PYODL_HAS_BOUNDED
+    [STEP_BOUNDED_MULADD] = PYODL_STRIP_TILES(STEP_BOUNDED_MULADD),
+#endif
+};
 
 /* Lane 0 plus lane 1 and the last product of an odd K, each addition rounded to the accumulator
  * format; sums[0] is lane 0 and takes the result. */
