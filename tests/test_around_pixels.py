@@ -170,12 +170,12 @@ def test_images_of_many_bands_and_lists(arithmetic, size, c_out, stride, surveys
     args = (w, x, out)
     check("conv2d_input_grad", arithmetic, x, w, args, surveys, ran, **call)
     assert ran["pixels"] + ran["unbounded"] + ran["contracted"] == 2
-    if LISTED and max(size[1], out[1]) <= (WIDE if stride == 1 else BAND_SUMS // 10 - 4):
+    if LISTED and max(size[1], out[1]) <= (WIDE if stride == 1 else BAND_SUMS // 8 - 4):
         assert not ran["contracted"], ran
 
 
 @both
-@pytest.mark.parametrize("width", [BAND_SUMS // 10 - 4, BAND_SUMS // 10 - 3])
+@pytest.mark.parametrize("width", [BAND_SUMS // 8 - 4, BAND_SUMS // 8 - 3])
 @pytest.mark.parametrize("taps", [1, 3])
 @pytest.mark.parametrize("stride", [(2, 1), (3, 1), (2, 2)])
 def test_rows_of_sums_beside_a_band(arithmetic, width, taps, stride, surveys):
@@ -185,7 +185,7 @@ def test_rows_of_sums_beside_a_band(arithmetic, width, taps, stride, surveys):
     w = filled((64, 2, taps, taps), fmt, "normal", 2)
     call = {"stride": stride, "padding": taps // 2, "layout": "CHW", "algorithm": "im2row"}
     check("conv2d_forward", arithmetic, x, w, (x, w), surveys, ran, **call)
-    assert ran["contracted"] == (not LISTED or width > BAND_SUMS // 10 - 4)
+    assert ran["contracted"] == (not LISTED or width > BAND_SUMS // 8 - 4)
 
 
 @both
@@ -225,7 +225,8 @@ def test_a_sum_that_overflows_does_not_come_back(arithmetic, surveys):
 @pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("place", [(0, 0), (2, 1), (4, 5)])
-def test_zeros_that_follow_decide_about_negative_zero(mirrored, stride, place, surveys):
+@pytest.mark.parametrize("many", [16, 13, 29])
+def test_zeros_that_follow_decide_about_negative_zero(mirrored, stride, place, many, surveys):
     """One pixel's products vanish; after them, zeros are multiplied by weights of either sign."""
     ran = Counter()
     rng = np.random.default_rng(5)
@@ -233,7 +234,7 @@ def test_zeros_that_follow_decide_about_negative_zero(mirrored, stride, place, s
         x = np.zeros((2, 5, 6), np.float16)
         x[(signs % 2, *place)] = LEAST
         x[rng.random(x.shape) < 0.2] *= -1  # zeros of either sign
-        shape = (2, 16, 3, 3) if mirrored else (16, 2, 3, 3)
+        shape = (2, many, 3, 3) if mirrored else (many, 2, 3, 3)
         w = np.where(rng.random(shape) < (0.9, 0.5, 0.02)[signs % 3], -LEAST, LEAST)
         w = w.astype(np.float16)
         w[rng.random(shape) < 0.1] *= 0
@@ -242,7 +243,21 @@ def test_zeros_that_follow_decide_about_negative_zero(mirrored, stride, place, s
         args = (w, x, size) if mirrored else (x, w)
         check(name, "fp16-fma", x, w, args, surveys, ran, stride=stride, padding=1, layout="CHW",
               algorithm="im2row")  # fmt: skip
-    assert not LISTED or ran["negative zero"] >= 3, ran
+    assert not LISTED or ran["negative zero"] >= 1, ran
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("many", [16, 13, 29, 64])
+def test_zero_weights_of_either_sign_meet_pixels(mirrored, many, surveys):
+    """Weights are widened while sums round down, and the last register of them may not be full."""
+    rng, ran = np.random.default_rng(6), Counter()
+    for _ in range(40):
+        x = rng.choice([0, -0.0, LEAST, -3 * LEAST, 1], (3, 2, 5)).astype(np.float16)
+        w = rng.choice([0, -0.0, LEAST, -LEAST, 0.25], (many, 3)).astype(np.float16)
+        name = "pointwise_input_grad" if mirrored else "pointwise_forward"
+        args = (np.ascontiguousarray(w.T), x) if mirrored else (x, w)
+        check(name, "fp16-fma", x, w, args, surveys, ran, layout="CHW")
+    assert not LISTED or ran["negative zero"] >= 10, ran
 
 
 def test_a_negative_zero_stays_where_nothing_follows(surveys):

@@ -19,7 +19,7 @@ from pyodl._kernels._tile cimport (
     Register, Rows, Segment, Tile, all_finite, any_negative_zero, bounded_by_values,
     compute_listed_tile, compute_tile, compute_whole_tiles, flag_at, in_doubt, listed_shape,
     make_canonical, many_zeros, may_reach_negative_zero, pyodl_shapes, raise_flag, rounding_begin,
-    rounding_ordinary, rounding_restore, shape_of_strip, step_cuts_strips, step_is_native,
+    rounding_restore, shape_of_strip, step_cuts_strips, step_is_native,
     step_lanes, step_lists_terms, step_of_exact_products, step_pays_by_pixels, store_rows,
     store_straight, sum_without_padding,
 )
@@ -134,16 +134,12 @@ cdef void store_tile(const Arguments *args, const Tile *tile, float *values) noe
 
 
 cdef void load_starts(const Arguments *args, const Tile *tile, float *starts) noexcept nogil:
-    """Load what the outputs of a tile hold: the stored sums of an earlier part of K.
-
-    In the ordinary rounding mode: widening a half subtracts, and rounding down makes -0 of +0.
-    """
+    """Load what the outputs of a tile hold: the stored sums of an earlier part of K."""
     cdef const int32_t *out_rows = <const int32_t *>args.arrays[5] + tile.first_row
     cdef const Register *registers = <const Register *>args.arrays[6] + tile.first_register
     cdef const Segment *segments
     cdef int format = storage_format(args.arithmetic)
     cdef int64_t i, j, s, lane, size = step_lanes(<int>args.sizes[2])
-    cdef unsigned mode = rounding_ordinary()
     for i in range(tile.rows):
         for j in range(width(tile)):
             segments = <const Segment *>args.arrays[7] + registers[j].first_segment
@@ -152,7 +148,6 @@ cdef void load_starts(const Arguments *args, const Tile *tile, float *starts) no
                     starts[(i * width(tile) + j) * size + segments[s].lane + lane] = (
                         load_value(format, args.arrays[10],
                                    out_rows[i] + segments[s].out + lane * args.sizes[3]))
-    rounding_restore(mode)
 
 
 cdef bint stored_negative_zero(const Arguments *args, const Tile *tile) noexcept nogil:

@@ -23,7 +23,6 @@ cdef extern from "include/tile.h" nogil:
         const int32_t *b_k
         int64_t depth
     unsigned rounding_begin(int) noexcept
-    unsigned rounding_ordinary() noexcept
     void rounding_restore(unsigned) noexcept
     bint step_cuts_strips(int) noexcept
     bint step_is_native(int) noexcept

@@ -23,7 +23,7 @@ from pyodl.primitives._tiling import TileLike
 __all__ = ["bind_around_pixels", "bind_gradient_by_pixels", "may_go_around", "pixels_around"]
 
 _FEW_ROWS = 4  # of sums that a band has at least, lest rows beside it are most of the work
-_ROWS_BESIDE = 6  # of sums above and below a band whose pixels are dealt out, at most
+_ROWS_BESIDE = 4  # of sums above and below a band whose pixels are dealt out, at most
 
 
 def may_go_around(

@@ -159,7 +159,7 @@ PYODL_INLINE int is_dealt(const pyodl_convolution *c) {
 
 /* Rows of sums above a band, and as many below, that its pixels reach tap by tap, for nothing. */
 PYODL_INLINE int64_t rows_beside(const pyodl_convolution *c) {
-    return is_dealt(c) ? (c->kernel - 1) / c->deal[0] + 1 : 0;
+    return is_dealt(c) ? (c->kernel - 1) / c->deal[0] : 0;
 }
 
 /* Registers of output channels to sum together, of so many that are left: few where threads share them,

@@ -52,8 +52,9 @@ PYODL_INLINE float float_from_half(uint16_t half) {
         bits = magnitude + 0x70000000u;
     else if (magnitude >= 0x00800000u)  /* normal: rebias the exponent by 127 - 15 */
         bits = magnitude + 0x38000000u;
-    else                                /* subnormal: let the subtraction normalise */
-        bits = float_bits(float_from_bits(magnitude + 0x38800000u) - float_from_bits(0x38800000u));
+    else                                /* subnormal: let the subtraction normalise; rounding down, */
+        bits = float_bits(float_from_bits(magnitude + 0x38800000u) - float_from_bits(0x38800000u)) &
+               0x7FFFFFFFu;             /* as some kernels do, it makes -0 of +0 */
     return float_from_bits(bits | sign);
 }
 
