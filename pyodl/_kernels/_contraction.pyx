@@ -16,12 +16,12 @@ from pyodl._kernels._strips cimport (
 from pyodl._kernels._tile cimport (
     LEFT_OUT, MAX_LANES, MAX_REGISTERS, MAX_ROWS, MULTIPLIED, NEGATIVE_ZERO, NONFINITE,
     ORDER_SEQUENTIAL, PYODL_LANES, PYODL_SHAPES, PYODL_STEPS, SKIPPED_IN_B, Contraction, Plan,
-    Register, Rows, Segment, Tile, all_finite, any_negative_zero, bounded_by_values,
-    compute_listed_tile, compute_tile, compute_whole_tiles, flag_at, in_doubt, listed_shape,
-    make_canonical, many_zeros, may_reach_negative_zero, pyodl_shapes, raise_flag, rounding_begin,
-    rounding_restore, shape_of_strip, step_cuts_strips, step_is_native,
-    step_lanes, step_lists_terms, step_of_exact_products, step_pays_by_pixels, store_rows,
-    store_straight, sum_without_padding,
+    Register, Rows, Segment, Tile, all_finite, any_negative_zero, compute_listed_tile,
+    compute_tile, compute_whole_tiles, flag_at, in_doubt, listed_shape, make_canonical, many_zeros,
+    may_reach_negative_zero, pyodl_shapes, raise_flag, rounding_begin, rounding_restore,
+    shape_of_strip, step_cuts_strips, step_is_native, step_lanes, step_lists_terms,
+    step_of_exact_products, step_pays_by_pixels, store_rows, store_straight, sum_without_padding,
+    with_bounded_step,
 )
 from pyodl._kernels._team cimport share_out
 from pyodl._kernels._types cimport (
@@ -425,11 +425,7 @@ cdef void contract(const Arguments *args, Team team) noexcept nogil:
     cdef Arguments own
     if args.sizes[5] and not has_flag(args, NONFINITE | NEGATIVE_ZERO):
         return
-    own = args[0]
-    if not args.sizes[6]:
-        own.sizes[2] = bounded_by_values(
-            <int>args.sizes[2], <const float *>args.arrays[0], args.sizes[7],
-            <const float *>args.arrays[1], args.sizes[8], args.sizes[0])
+    own = args[0] if args.sizes[6] else with_bounded_step(args, args.sizes[7], args.sizes[8])
     if pays_to_list(&own):
         share_out(&own, SHARES, team, contract_shares)
     else:

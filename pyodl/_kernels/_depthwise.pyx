@@ -8,9 +8,9 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 
 from pyodl._kernels._capsule cimport kernel_capsule
 from pyodl._kernels._tile cimport (
-    MAX_LANES, MAX_UNITS, NONFINITE, Contraction, Rows, Segment, Unit, bounded_by_values,
-    compute_units, make_canonical, may_reach_negative_zero, rounding_begin, rounding_restore,
-    step_lanes, store_rows, units_together,
+    MAX_LANES, MAX_UNITS, NONFINITE, Contraction, Rows, Segment, Unit, compute_units,
+    make_canonical, may_reach_negative_zero, rounding_begin, rounding_restore, step_lanes,
+    store_rows, units_together, with_bounded_step,
 )
 from pyodl._kernels._team cimport share_out
 from pyodl._kernels._types cimport Arguments, Team, storage_format
@@ -83,10 +83,7 @@ cdef void contract_lanes(const Arguments *args, Team team) noexcept nogil:
     (uint8, of b, or NULL); out (storage); flag (int32: whether a has infinities or NaNs, or NULL).
     Sizes: K, units, step, lane stride, elements of a's buffer, of b's.
     """
-    cdef Arguments own = args[0]
-    own.sizes[2] = bounded_by_values(
-        <int>args.sizes[2], <const float *>args.arrays[0], args.sizes[4],
-        <const float *>args.arrays[1], args.sizes[5], args.sizes[0])
+    cdef Arguments own = with_bounded_step(args, args.sizes[4], args.sizes[5])
     share_out(&own, args.sizes[1], team, contract_units)
 
 

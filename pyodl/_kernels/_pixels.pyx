@@ -7,8 +7,8 @@ from pyodl._kernels._team cimport (
     reach_everything, reach_items, share_out, share_start, stored_size,
 )
 from pyodl._kernels._tile cimport (
-    NEGATIVE_ZERO, NONFINITE, PYODL_LANES, bounded_step, flag_at, raise_flag,
-    rounding_begin, rounding_restore, sums_are_bounded,
+    NEGATIVE_ZERO, NONFINITE, PYODL_LANES, bounded_step, flag_at, raise_flag, rounding_begin,
+    rounding_restore, sums_are_bounded,
 )
 from pyodl._kernels._types cimport (
     PYODL_FLOAT16, Arguments, Reach, Team, load_value, storage_format,
@@ -20,12 +20,6 @@ cdef extern from "include/listed_pixels.h" nogil:
         uint16_t largest
     Survey survey_values(const uint16_t *, int64_t) noexcept
     int PYODL_LISTED_PIXELS
-    ctypedef struct Dealing "pyodl_dealing":
-        int64_t columns
-        int64_t first[2]
-        int64_t deal[2]
-        int64_t before
-        int64_t width
 
 cdef extern from "include/pixels.h" nogil:
     int PIXELS_ARE_NAN
@@ -47,7 +41,6 @@ cdef extern from "include/pixels.h" nogil:
         int64_t left
         int64_t stride
         int64_t edged
-        Dealing dealing
         int64_t nowhere
     int gradient_of_channel(const Pixels *, int, int64_t) noexcept
     bint pays_by_pixels(int, Survey, int64_t, bint) noexcept
@@ -127,11 +120,6 @@ cdef void gradient_part(const Arguments *args, int64_t start, int64_t stop) noex
     p.columns, p.out_rows, p.out_columns = args.sizes[6], args.sizes[7], args.sizes[8]
     p.up, p.left = args.sizes[9], args.sizes[10]
     p.stride, p.edged = args.sizes[11], args.sizes[12]
-    p.dealing.columns = p.columns
-    p.dealing.first[0], p.dealing.first[1] = p.up, p.left
-    p.dealing.deal[0] = p.dealing.deal[1] = p.stride
-    p.dealing.width = p.row // p.out_channels
-    p.dealing.before = p.dealing.width + 1
     p.nowhere = args.sizes[13]
     for channel in range(start, stop):
         found |= gradient_of_channel(&p, step, channel)

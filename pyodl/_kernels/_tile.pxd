@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
-from pyodl._kernels._types cimport float_bits
+from pyodl._kernels._types cimport Arguments, float_bits
 
 
 cdef extern from "include/tile.h" nogil:
@@ -108,18 +108,22 @@ cdef extern from "include/terms.h" nogil:
     float largest_magnitude(const float *, int64_t) noexcept
 
 
-cdef inline int bounded_by_values(
-    int step, const float *a, int64_t a_size, const float *b, int64_t b_size, int64_t depth
+cdef inline Arguments with_bounded_step(
+    const Arguments *args, int64_t a_size, int64_t b_size
 ) noexcept nogil:
-    """Return the step to take for sums of so many products of two operands' elements.
+    """Return a contraction's arguments with the step to take for what is in both operands.
 
-    One product may begin with -0 instead of +0, which a bounded step must not.
+    K is its first size, the step its third. One product may begin with -0 instead of +0, which a
+    bounded step must not.
     """
-    if bounded_step(step) != step and depth > 1 and sums_are_bounded(
-        largest_magnitude(a, a_size), largest_magnitude(b, b_size), depth
+    cdef Arguments own = args[0]
+    cdef int bounded = bounded_step(<int>args.sizes[2])
+    if bounded != args.sizes[2] and args.sizes[0] > 1 and sums_are_bounded(
+        largest_magnitude(<const float *>args.arrays[0], a_size),
+        largest_magnitude(<const float *>args.arrays[1], b_size), args.sizes[0]
     ):
-        return bounded_step(step)
-    return step
+        own.sizes[2] = bounded
+    return own
 
 
 cdef enum:

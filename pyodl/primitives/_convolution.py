@@ -34,7 +34,6 @@ from pyodl.primitives._pixels import (
     bind_around_pixels,
     bind_gradient_by_pixels,
     may_go_around,
-    pixels_around,
 )
 from pyodl.primitives._staging import Copy, Stager
 from pyodl.primitives._steps import Step, step_of
@@ -105,8 +104,9 @@ class BoundConvolution:
     ) -> list[Operation]:
         name, channels = "conv2d forward", self.conv.out_channels
         stored, stage = self._stager.transposed(w, channels, stored=True)
-        around = pixels_around(self.conv, mirrored=False)
-        flag, quick = bind_around_pixels(name, around, x, stored, out, self._stager)
+        flag, quick = bind_around_pixels(
+            name, self.conv, x, stored, out, self._stager, mirrored=False
+        )
         image, again = self._image(x, self.conv.image, flag)
         weights, widen = self._stager.transposed(w, channels, guard=flag)
         whole = self._contract(name, plans, image, weights, out, flag=flag, guarded=True)
@@ -167,8 +167,9 @@ class BoundConvolution:
     ) -> list[Operation]:
         weights, stage = self._stager.channels_last(w, stored=True)
         name = "conv2d input gradient"
-        around = pixels_around(self.conv, mirrored=True)
-        flag, quick = bind_around_pixels(name, around, dy, weights, dx, self._stager)
+        flag, quick = bind_around_pixels(
+            name, self.conv, dy, weights, dx, self._stager, mirrored=True
+        )
         return [*stage, *quick, *self._input_grad_whole(w, dy, dx, whole, flag)]
 
     def _input_grad_whole(

@@ -1,8 +1,8 @@
 """Products of an image, bound by its pixels that are not zero: a ReLU leaves half of them.
 
-Each comes with a flag that a first operation sets, and the products themselves may raise. The
-caller binds a contraction that is guarded by it, and runs after all where pixels will not do
-(`Doubt` in ``_tile.pxd``).
+Each comes with a flag that a first operation sets, and the product itself may raise. The caller
+binds a contraction that is guarded by it, and runs after all where pixels will not do (`Doubt` in
+``_tile.pxd``).
 """
 
 from collections.abc import Sequence
@@ -20,10 +20,16 @@ from pyodl.primitives._orders import Region, is_sequential
 from pyodl.primitives._staging import SLACK, Stager
 from pyodl.primitives._tiling import TileLike
 
-__all__ = ["bind_around_pixels", "bind_gradient_by_pixels", "may_go_around", "pixels_around"]
+__all__ = ["bind_around_pixels", "bind_gradient_by_pixels", "may_go_around"]
 
 _FEW_ROWS = 4  # of sums that a band has at least, lest rows beside it are most of the work
 _ROWS_BESIDE = 4  # of sums above and below a band whose pixels are dealt out, at most
+_NOWHERE = np.zeros(0, np.int64)  # the places of pixels that are dealt out, which need no table
+
+
+def _table(places: ndarray) -> ndarray:
+    """Return the places of pixels as the kernels take them, which read whole registers."""
+    return kernel_table(np.pad(places, (0, SLACK)))
 
 
 def may_go_around(
@@ -51,7 +57,7 @@ def may_go_around(
 
 
 @dataclass(frozen=True)
-class Around:
+class _Around:
     """How pixels are added to the outputs around them (``convolve.h``).
 
     Parameters
@@ -71,7 +77,7 @@ class Around:
     left, width : int
         Of the sums of a row: those before the first output, and all.
     place : ndarray
-        Of every pixel among the sums, for the first tap; of none that is dealt.
+        Of every pixel among the sums, for the first tap; of none that is dealt. And slack.
     """
 
     channels: int
@@ -96,7 +102,7 @@ def _flat(size: tuple[int, int]) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=256)
-def pixels_around(conv: Convolution, *, mirrored: bool) -> Around:
+def _pixels_around(conv: Convolution, *, mirrored: bool) -> _Around:
     """Return how pixels of the input meet outputs; mirrored, how output gradients meet inputs."""
     inner, outer = (conv.height, conv.width), conv.out_size
     size, out_size = (outer, inner) if mirrored else (inner, outer)
@@ -111,8 +117,8 @@ def pixels_around(conv: Convolution, *, mirrored: bool) -> Around:
     before = max(-((int(columns[0]) + reach[0]) // deal[1]), 0)
     width = before + max((int(columns[-1]) + reach[1]) // deal[1] + 1, out_size[1])
     rows = first[0] + stride[0] * np.arange(size[0])
-    place = kernel_table(grid(rows * width, before + columns) if deal == (1, 1) else [])
-    return Around(
+    place = grid(rows * width, before + columns) if deal == (1, 1) else _NOWHERE
+    return _Around(
         channels=conv.out_channels if mirrored else conv.channels,
         out_channels=conv.channels if mirrored else conv.out_channels,
         kernel=conv.kernel[0],
@@ -125,50 +131,72 @@ def pixels_around(conv: Convolution, *, mirrored: bool) -> Around:
         first=first,
         left=before,
         width=width,
-        place=place,
+        place=_table(place),
     )
+
+
+def _bind_surveyed(
+    kernel: str,
+    name: str,
+    inputs: list[ndarray],
+    out: ndarray,
+    sizes: list[int],
+    stager: Stager,
+    *,
+    operands: list[ndarray],
+    looked_at: list[int],
+    macs: int,
+) -> tuple[ndarray, tuple[Operation, ...]]:
+    """Bind a kernel that goes by pixels behind the survey of its operands, as they are stored.
+
+    Returns the flag, and both operations. ``sizes`` are the kernel's but for the step, and
+    ``looked_at`` the survey's but for those of the operands and the step.
+    """
+    step, code = stager.step, stager.arithmetic.code
+    flag = np.zeros(2, np.int32)
+    counts = [operand.size for operand in operands]
+    survey = bind("survey", operands, [flag], [*counts, step, *looked_at], arithmetic=code)
+    quick = bind(kernel, inputs, [out, flag], [step, *sizes], arithmetic=code)
+    quick.name = f"{name} by pixels"
+    quick.macs, quick.effort = macs // 2, step.effort  # half of them, behind a ReLU
+    return flag, (survey, quick)
 
 
 def bind_around_pixels(
     name: str,
-    around: Around,
+    conv: Convolution,
     image: ndarray,
     weights: ndarray,
     out: ndarray,
     stager: Stager,
+    *,
+    mirrored: bool,
 ) -> tuple[ndarray, tuple[Operation, ...]]:
-    """Bind what adds the pixels of an image to the outputs around them.
+    """Bind what adds the pixels of an image to the outputs around them; return flag and operations.
 
     Parameters
     ----------
     name : str
         Of the product, for profiles.
-    around : Around
+    conv : Convolution
     image, out : ndarray
     weights : ndarray
         (Channel, tap, output channel). All are as stored.
     stager : Stager
         Of the layer.
-
-    Returns
-    -------
-    ndarray
-        The flag.
-    tuple of Operation
+    mirrored : bool
+        Whether it is the input gradient, and the image that of the output.
     """
-    step, code = stager.step, stager.arithmetic.code
-    flag = np.zeros(2, np.int32)
-    depth = around.channels * around.kernel**2
-    looked_at = [image.size, depth * around.out_channels, step, depth, 0, 0]
-    survey = bind("survey", [image, weights], [flag], looked_at, arithmetic=code)
-    sizes = [step, around.channels, *around.size, around.out_channels, *around.out_size]
+    around = _pixels_around(conv, mirrored=mirrored)
+    sizes = [around.channels, *around.size, around.out_channels, *around.out_size]
     sizes += [around.kernel, int(around.mirrored), *around.stride, *around.deal, *around.first]
     sizes += [around.left, around.width]
-    place = np.pad(around.place, (0, SLACK))  # whole registers are read
-    quick = bind("convolve_pixels", [image, place, weights], [out, flag], sizes, arithmetic=code)
-    quick.name = f"{name} by pixels"
-    quick.macs, quick.effort = around.macs // 2, step.effort  # half of it, behind a ReLU
-    return flag, (survey, quick)
+    return _bind_surveyed(
+        *("convolve_pixels", name, [image, around.place, weights], out, sizes, stager),
+        operands=[image, weights],
+        looked_at=[around.channels * around.kernel**2, 0, 0],
+        macs=around.macs,
+    )
 
 
 def bind_gradient_by_pixels(
@@ -179,7 +207,7 @@ def bind_gradient_by_pixels(
     dw: ndarray,
     stager: Stager,
 ) -> tuple[ndarray, tuple[Operation, ...]]:
-    """Bind the weight gradient of a convolution by the pixels of its input.
+    """Bind the weight gradient by the pixels of the input; return flag and operations.
 
     Parameters
     ----------
@@ -190,31 +218,20 @@ def bind_gradient_by_pixels(
         ``dy`` staged, (pixel, channel), in a border of -0.
     stager : Stager
         Of the layer.
-
-    Returns
-    -------
-    ndarray
-        The flag.
-    tuple of Operation
     """
-    step, code = stager.step, stager.arithmetic.code
-    flag = np.zeros(2, np.int32)
     border, (first, *_) = output_gradient(conv)
     rows, columns = border.size
     strided = conv.stride != (1, 1)
-    met = np.zeros(0, np.int32)
-    if not strided:
-        met = border.pixel_offsets((conv.height, conv.width))
-    place = kernel_table(np.pad(met, (0, SLACK)))  # whole registers are read
+    place = _NOWHERE if strided else border.pixel_offsets((conv.height, conv.width))
     up, down, left, _ = conv.padding
     edged = not strided and up == down == 1 and conv.height > 1
-    sizes = [step, conv.channels, conv.height * conv.width, conv.out_channels]
+    sizes = [conv.channels, conv.height * conv.width, conv.out_channels]
     sizes += [columns * conv.out_channels, int(first), conv.width, *conv.out_size]
     sizes += [up, left, conv.stride[0], int(edged), (rows - 1) * columns + 1]
-    quick = bind("contract_pixels", [x, place, gradient], [dw, flag], sizes, arithmetic=code)
-    quick.name = "conv2d weight gradient by pixels"
-    macs = conv.taps * conv.pixels * conv.out_channels
-    quick.macs, quick.effort = macs // 2, step.effort  # half of it, behind a ReLU
-    looked_at = [x.size, dy.size, step, conv.pixels, conv.out_channels, int(strided)]
-    survey = bind("survey", [x, dy], [flag], looked_at, arithmetic=code)
-    return flag, (survey, quick)
+    name = "conv2d weight gradient"
+    return _bind_surveyed(
+        *("contract_pixels", name, [x, _table(place), gradient], dw, sizes, stager),
+        operands=[x, dy],
+        looked_at=[conv.pixels, conv.out_channels, int(strided)],
+        macs=conv.taps * conv.pixels * conv.out_channels,
+    )

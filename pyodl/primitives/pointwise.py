@@ -12,7 +12,7 @@ from pyodl.primitives import _check as check
 from pyodl.primitives._geometry import Convolution
 from pyodl.primitives._matmul import Product, bind_product
 from pyodl.primitives._orders import MATMUL_KERNELS, matmul_regions
-from pyodl.primitives._pixels import bind_around_pixels, may_go_around, pixels_around
+from pyodl.primitives._pixels import bind_around_pixels, may_go_around
 from pyodl.primitives._run import run
 from pyodl.primitives._staging import Stager
 from pyodl.primitives._tiling import Cut, TileLike, cut_of
@@ -140,8 +140,7 @@ def _around_pixels(
     if not may_go_around(conv, product.regions, tile, mirrored=mirrored):
         return None, ()
     weights, stage = (w, ()) if mirrored else stager.transposed(w, c_out, stored=True)
-    around = pixels_around(conv, mirrored=mirrored)
-    flag, quick = bind_around_pixels(name, around, image, weights, out, stager)
+    flag, quick = bind_around_pixels(name, conv, image, weights, out, stager, mirrored=mirrored)
     return flag, (*stage, *quick)
 
 

@@ -64,7 +64,8 @@ PYODL_INLINE pyodl_met rows_met(const pyodl_convolution *c, const pyodl_band *ba
 /* ---- one list of pixels ----------------------------------------------------------------------- */
 
 /* Weights of one channel: taps of so many registers. */
-typedef float pyodl_taps[PYODL_TAPS * PYODL_MOST_REGISTERS * PYODL_LANES] __attribute__((aligned(64)));
+typedef float pyodl_taps[PYODL_TAPS * PYODL_MOST_REGISTERS * PYODL_LANES]
+    __attribute__((aligned(64)));
 
 /* Add listed pixels to the sums around them. `sums` is those of place 0 and the first of so many rows
  * of the kernel, `row` the sums in a row. */
@@ -302,8 +303,7 @@ static inline void sum_band(const pyodl_convolution *c, int step, const pyodl_ba
     }
 }
 
-/* Whether a sum that ended as -0 is -0 where zeros are multiplied, too: what follows its last product
- * that is not zero are zeros, of which one of +0 makes it +0. */
+/* Whether a sum that ended as -0 is -0 where zeros are multiplied, too. */
 static __attribute__((noinline)) int stays_negative(const pyodl_convolution *c,
                                                     int64_t out_channel, int64_t row,
                                                     int64_t column) {
@@ -315,15 +315,16 @@ static __attribute__((noinline)) int stays_negative(const pyodl_convolution *c,
         const int64_t y = row * c->deal[0] - c->first[0] + i;
         const int64_t x = column * c->deal[1] - c->first[1] + j;
         const int64_t in_row = y / c->stride[0], in_column = x / c->stride[1];
-        const uint16_t w = c->w[(channel * size + tap) * c->out_channels + out_channel];
+        const float w =
+            load_value(PYODL_FLOAT16, c->w, (channel * size + tap) * c->out_channels + out_channel);
+        enum pyodl_verdict verdict;
         uint16_t pixel = 0;
         if (y >= 0 && x >= 0 && y % c->stride[0] == 0 && x % c->stride[1] == 0 &&
             in_row < c->rows && in_column < c->columns)
             pixel = ((const uint16_t *)c->x)[(channel * c->rows + in_row) * c->columns + in_column];
-        if ((pixel & 0x7FFFu) && (w & 0x7FFFu))
-            return 1;
-        if (w >> 15 == pixel >> 15)
-            return 0;
+        verdict = term_verdict(pixel, w);
+        if (verdict != NO_VERDICT)
+            return verdict == STAYS_NEGATIVE_ZERO;
     }
     return 1;
 }

@@ -155,6 +155,18 @@ PYODL_INLINE void append_phase(int step, int format, const uint16_t *x, const py
     list->count = listed;
 }
 
+/* ---- sums that end as -0 -------------------------------------------------------------------------- */
+
+/* What zeros that are left out make of such a sum is what the first of its terms says, from the last one
+ * on back: a product that is not zero leaves it -0, one of +0 makes it +0, one of -0 says nothing. */
+enum pyodl_verdict { STAYS_NEGATIVE_ZERO, BECOMES_ZERO, NO_VERDICT };
+
+PYODL_INLINE enum pyodl_verdict term_verdict(uint16_t pixel, float other) {
+    if ((pixel & 0x7FFFu) && other != 0.0f)
+        return STAYS_NEGATIVE_ZERO;
+    return pixel >> 15 == float_bits(other) >> 31 ? BECOMES_ZERO : NO_VERDICT;
+}
+
 /* ---- surveys of stored values ------------------------------------------------------------------- */
 
 /* What 16-bit values are like. */

@@ -12,7 +12,6 @@
 #include "listed_pixels.h"
 #include "whole_tiles.h"
 
-
 /* Registers of output channels that are summed together: what the register file holds of them. */
 PYODL_INLINE int pixel_registers(int step) {
     return PYODL_LANES == 16 || step_keeps_halves(step) ? 2 : 1;
@@ -30,8 +29,7 @@ typedef struct {
     int64_t out_rows, out_columns; /* of dy without its border */
     int64_t up, left, stride;      /* padding before x */
     int64_t edged;         /* whether the first and last rows reach over an edge with one row of taps */
-    pyodl_dealing dealing; /* of x to pixels of dy, for a stride of 2 */
-    int64_t nowhere;       /* a pixel of dy that has border all around, for the same */
+    int64_t nowhere;       /* a pixel of dy that has border all around, if the stride is 2 */
 } pyodl_pixels;
 
 /* How sums lie: registers of output channels; or one, if these leave room for the next pixel's beside
@@ -71,7 +69,7 @@ PYODL_INLINE void add_pixels(int step, pyodl_spread spread, const pyodl_pixels *
 /* What came of sums by pixels that must not stand as it is. */
 enum { PIXELS_ARE_FINE = 0, PIXELS_ARE_NAN = 1, PIXELS_ARE_NEGATIVE_ZERO = 2 };
 
-/* Whether a sum that ended as -0 is -0 where zeros are multiplied, too, as in convolve.h. */
+/* Whether a sum that ended as -0 is -0 where zeros are multiplied, too. */
 static __attribute__((noinline)) int stays_negative_gradient(const pyodl_pixels *p, int step,
                                                              int64_t channel, int64_t out_channel,
                                                              int tap) {
@@ -83,13 +81,13 @@ static __attribute__((noinline)) int stays_negative_gradient(const pyodl_pixels 
         const int64_t in_column = column * p->stride + tap % 3 - p->left;
         const float dy = operand_value(
             step, p->dy, p->first + y * p->row + column * p->out_channels + out_channel);
+        enum pyodl_verdict verdict;
         uint16_t pixel = 0;
         if (in_row >= 0 && in_row < rows && in_column >= 0 && in_column < p->columns)
             pixel = x[in_row * p->columns + in_column];
-        if ((pixel & 0x7FFFu) && dy != 0.0f)
-            return 1;
-        if (float_bits(dy) >> 31 == pixel >> 15)
-            return 0;
+        verdict = term_verdict(pixel, dy);
+        if (verdict != NO_VERDICT)
+            return verdict == STAYS_NEGATIVE_ZERO;
     }
     return 1;
 }
@@ -191,10 +189,13 @@ PYODL_INLINE void add_channel(int step, int format, pyodl_spread spread, const p
 PYODL_INLINE void list_phases(int step, int format, const pyodl_pixels *p, int64_t channel,
                               pyodl_span rows, pyodl_pixel_list lists[PYODL_STRIDED_PHASES]) {
     const uint16_t *x = (const uint16_t *)p->x + channel * p->pixels;
+    const int64_t width = p->row / p->out_channels; /* of dy, with its border */
+    const pyodl_dealing dealing = {
+        p->columns, {p->up, p->left}, {p->stride, p->stride}, width + 1, width};
     int64_t most = 0;
     for (int phase = 0; phase < PYODL_STRIDED_PHASES; phase++) {
         lists[phase].count = 0;
-        append_phase(step, format, x, &p->dealing, rows, phase / 2, phase % 2, &lists[phase]);
+        append_phase(step, format, x, &dealing, rows, phase / 2, phase % 2, &lists[phase]);
         most = lists[phase].count > most ? lists[phase].count : most;
     }
     for (int phase = 0; phase < PYODL_STRIDED_PHASES; phase++)

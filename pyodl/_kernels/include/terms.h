@@ -274,7 +274,7 @@ static inline void compute_listed_tile(const pyodl_contraction *c, int step, int
     }
 }
 
-/* ---- whether to list -------------------------------------------------------------------------- */
+/* ---- what operands are like --------------------------------------------------------------------- */
 
 /* Whether a quarter of so many floats or more are zeros, padding included, by samples of
  * neighbours: lists have their price. */
@@ -289,12 +289,19 @@ static inline int many_zeros(const float *values, int64_t count) {
     return 4 * zeros >= samples * size;
 }
 
+/* The largest magnitude; a NaN is larger than any. */
+static inline float largest_magnitude(const float *values, int64_t count) {
+    int32_t largest = 0; /* signed, which more processors compare by registers */
+    for (int64_t i = 0; i < count; i++) {
+        const int32_t magnitude = (int32_t)(float_bits(values[i]) & 0x7FFFFFFFu);
+        largest = magnitude > largest ? magnitude : largest;
+    }
+    return float_from_bits((uint32_t)largest);
+}
+
 /* Whether there is no infinity or NaN, whose product with a zero is one. */
 static inline int all_finite(const float *values, int64_t count) {
-    uint32_t found = 0;
-    for (int64_t i = 0; i < count; i++)
-        found |= (float_bits(values[i]) & 0x7F800000u) == 0x7F800000u;
-    return !found;
+    return largest_magnitude(values, count) < INFINITY;
 }
 
 /* Whether a sum is -0, which a zero product may have made +0. */
@@ -303,18 +310,6 @@ static inline int any_negative_zero(const float *values, int64_t count) {
     for (int64_t i = 0; i < count; i++)
         found |= float_bits(values[i]) == 0x80000000u;
     return (int)found;
-}
-
-/* ---- whether sums are bounded (steps.h) --------------------------------------------------------- */
-
-/* The largest magnitude; a NaN is larger than any. */
-static inline float largest_magnitude(const float *values, int64_t count) {
-    uint32_t largest = 0;
-    for (int64_t i = 0; i < count; i++) {
-        const uint32_t magnitude = float_bits(values[i]) & 0x7FFFFFFFu;
-        largest = magnitude > largest ? magnitude : largest;
-    }
-    return float_from_bits(largest);
 }
 
 #endif

@@ -38,8 +38,8 @@ typedef struct {
     X(STEP, 16, 1) X(STEP, 8, 2) X(STEP, 9, 2) X(STEP, 6, 3)                                     \
     X(STEP, 4, 4) X(STEP, 3, 4) X(STEP, 3, 6) X(STEP, 2, 8)
 /* Sums in memory (steps.h), or bounded, need enough of them to hide the latency of a step; fewer for what
- * is left over, and one row for one. Their tiles are cut anew, from strips of a plan's tiles. Lowest first among
- * those of as many registers. */
+ * is left over, and one row for one. Their tiles are cut anew, from strips of a plan's tiles. Lowest
+ * first among those of as many registers. */
 #define PYODL_EACH_STRIP_SHAPE(X, STEP)                                                          \
     X(STEP, 1, 1, 1) X(STEP, 8, 1, 1) X(STEP, 12, 1, 1) X(STEP, 16, 1, 1)                        \
     X(STEP, 1, 2, 1) X(STEP, 4, 2, 1) X(STEP, 6, 2, 1) X(STEP, 8, 2, 1)                          \
@@ -49,7 +49,7 @@ typedef struct {
 #define PYODL_SHAPE(STEP, ROWS, REGISTERS, TOGETHER) {ROWS, REGISTERS, TOGETHER},
 
 #if PYODL_LANES >= 8
-#define PYODL_STRIP_SHAPES PYODL_SHAPES        /* before those that strips are cut into */
+#define PYODL_STRIP_SHAPES PYODL_SHAPES         /* before those that strips are cut into */
 #define PYODL_LISTED_SHAPES (PYODL_SHAPES + 12) /* before those of tiles with listed terms */
 #else
 #define PYODL_STRIP_SHAPES 0
@@ -210,7 +210,7 @@ PYODL_INLINE void rounding_restore(unsigned saved) {
 
 #if PYODL_LANES >= 8
 #define PYODL_STRIP_FUNCTIONS(STEP) PYODL_EACH_STRIP_SHAPE(PYODL_TILE_FUNCTION, STEP)
-#define PYODL_STRIP_TILES(STEP)                                                                   \
+#define PYODL_STRIP_TILES(STEP)                                                                  \
     {[PYODL_STRIP_SHAPES] = PYODL_EACH_STRIP_SHAPE(PYODL_TILE, STEP)}
 #else
 #define PYODL_STRIP_FUNCTIONS(STEP) PYODL_TILE_FUNCTIONS(STEP)
