@@ -9,57 +9,8 @@
 #ifndef PYODL_CONVOLVE_H
 #define PYODL_CONVOLVE_H
 
-#include "listed_pixels.h"
+#include "convolution.h"
 #include "whole_tiles.h"
-
-#define PYODL_BAND_BYTES 40960 /* of sums at a time, for the first-level cache */
-#define PYODL_BAND_SUMS (PYODL_BAND_BYTES / (PYODL_LANES * (int)sizeof(float))) /* registers */
-#define PYODL_MOST_REGISTERS 4 /* of outputs that are summed together */
-
-/* Pixel (row, column) meets tap (i, j) at output ((stride * row + first + sign * i) / deal, ...), if that
- * is a whole number. The sign is 1 if `mirrored`, for an input gradient, of which `deal` is 1; else it is
- * -1, for a convolution, of which `stride` is 1. */
-typedef struct {
-    const void *x;        /* (channels, rows, columns), as stored */
-    const int32_t *place; /* of every pixel among sums, for the first tap, and slack; not if dealt */
-    const uint16_t *w;    /* (channel, tap, output channel), as stored */
-    void *out;            /* (output channels, output rows, output columns), as stored */
-    int64_t channels, rows, columns;
-    int64_t out_channels, out_rows, out_columns;
-    int64_t kernel;       /* 3 or 1, of rows and of columns */
-    int64_t stride[2], deal[2], first[2]; /* of rows and columns */
-    int64_t mirrored;
-    int64_t left, width;  /* of the sums of a row: those before the first output, and all */
-} pyodl_convolution;
-
-/* Rows of output of some registers of channels. */
-typedef struct {
-    int64_t channel; /* the first */
-    int64_t registers;
-    int64_t start, stop;
-} pyodl_band;
-
-/* Rows of the kernel that a row of pixels meets in a band. */
-typedef struct {
-    int64_t first;
-    int64_t count;
-} pyodl_met;
-
-PYODL_INLINE int64_t output_row(const pyodl_convolution *c, int64_t row, int64_t tap) {
-    return c->stride[0] * row + c->first[0] + (c->mirrored ? tap : -tap);
-}
-
-PYODL_INLINE pyodl_met rows_met(const pyodl_convolution *c, const pyodl_band *band, int64_t row) {
-    pyodl_met met = {0, 0};
-    for (int64_t i = 0; i < c->kernel; i++) {
-        const int64_t at = output_row(c, row, i);
-        if (at >= band->start && at < band->stop) {
-            met.first = met.count ? met.first : i;
-            met.count++;
-        }
-    }
-    return met;
-}
 
 /* ---- one list of pixels ----------------------------------------------------------------------- */
 
@@ -68,18 +19,23 @@ typedef float pyodl_taps[PYODL_TAPS * PYODL_MOST_REGISTERS * PYODL_LANES]
     __attribute__((aligned(64)));
 
 /* Add listed pixels to the sums around them. `sums` is those of place 0 and the first of so many rows
- * of the kernel, `row` the sums in a row. */
+ * of the kernel, `row` the sums in a row. Weights are loaded once: a compiler has to fear that sums lie
+ * among them. */
 PYODL_INLINE void add_listed(int step, int rows, int columns, int registers, int sign,
                              int64_t count, const int32_t *place, const float *values,
                              const float *taps, char *sums, int64_t row) {
     const int64_t pitch = registers * step_sum_size(step);
+    operand weights[PYODL_TAPS * PYODL_MOST_REGISTERS];
+    PYODL_UNROLL
+    for (int n = 0; n < rows * columns * registers; n++)
+        weights[n] = operand_load(step, taps, n * PYODL_LANES);
     for (int64_t t = 0; t < count; t++) {
         char *at = sums + place[t] * pitch;
         const operand value = operand_of(step, &values[t]);
         PYODL_UNROLL
         for (int n = 0; n < rows * columns * registers; n++) {
             const int i = n / registers / columns, j = n / registers % columns, r = n % registers;
-            add_to_stored_sum(step, value, operand_load(step, taps, n * PYODL_LANES),
+            add_to_stored_sum(step, value, weights[n],
                               at + sign * (i * row + j) * pitch + r * step_sum_size(step));
         }
     }
@@ -151,37 +107,6 @@ static inline pyodl_add_listed around_function(const pyodl_convolution *c, int s
     return functions_of(step)->around[c->mirrored][registers - 1][rows - 1];
 }
 
-/* ---- how much at a time -------------------------------------------------------------------------- */
-
-/* Whether pixels are dealt out, and added tap by tap. */
-PYODL_INLINE int is_dealt(const pyodl_convolution *c) {
-    return c->deal[0] > 1 || c->deal[1] > 1;
-}
-
-/* Rows of sums above a band, and as many below, that its pixels reach tap by tap, for nothing. */
-PYODL_INLINE int64_t rows_beside(const pyodl_convolution *c) {
-    return is_dealt(c) ? (c->kernel - 1) / c->deal[0] : 0;
-}
-
-/* Registers of output channels to sum together, of so many that are left: few where threads share them,
- * or where rows of sums are so long that bands would have few rows. A single tap needs no more than one;
- * a kernel of 3 lists the rows beside a band again. */
-PYODL_INLINE int64_t registers_together(const pyodl_convolution *c, int step, int threads,
-                                        int64_t rest) {
-    const int64_t rows = (c->kernel == 1 ? 2 : 8) + 2 * rows_beside(c);
-    const int64_t fit = PYODL_BAND_BYTES / (rows * c->width * step_sum_size(step));
-    const int by_taps = c->kernel == 1 || is_dealt(c);
-    if (by_taps && threads == 1 && rest >= PYODL_MOST_REGISTERS && fit >= PYODL_MOST_REGISTERS)
-        return PYODL_MOST_REGISTERS;
-    return rest >= 2 && fit >= 2 ? 2 : 1;
-}
-
-/* Rows of output whose sums are kept at a time: one at least, since rows are not longer than that
- * (`may_go_around`). */
-PYODL_INLINE int64_t rows_together(const pyodl_convolution *c, int step, int64_t registers) {
-    return PYODL_BAND_BYTES / (c->width * registers * step_sum_size(step)) - 2 * rows_beside(c);
-}
-
 /* Widen the taps of one channel. */
 static inline void widen_taps(const pyodl_convolution *c, const pyodl_band *band, int64_t channel,
                               float *taps) {
@@ -197,38 +122,120 @@ static inline void widen_taps(const pyodl_convolution *c, const pyodl_band *band
 
 /* ---- all taps at a time -------------------------------------------------------------------------- */
 
-/* Add the pixels of rows of one channel that meet the same rows of the kernel. */
-static inline void add_rows(const pyodl_convolution *c, int step, const pyodl_band *band,
-                            pyodl_met met, int64_t channel, int64_t row, int64_t rows,
-                            const float *taps, char *sums, pyodl_pixel_list *list) {
-    const int64_t count = c->kernel * band->registers;
+/* List pixels of one channel, from number i on. */
+PYODL_INLINE void list_of_channel(const pyodl_convolution *c, int step, int64_t channel, int64_t i,
+                                  int64_t count, pyodl_pixel_list *list) {
+    list_pixels(step, PYODL_FLOAT16, c->x, channel * c->rows * c->columns + i, c->place + i, count,
+                list);
+}
+
+/* Add a list of pixels that meet some rows of the kernel. */
+static inline void add_list(const pyodl_convolution *c, int step, const pyodl_band *band,
+                            pyodl_met met, const float *taps, char *sums,
+                            const int32_t *place, const float *value, int64_t count) {
+    const int64_t weights = met.first * c->kernel * band->registers * PYODL_LANES;
     const int64_t first = c->mirrored ? met.first : -met.first;
-    const pyodl_add_listed add = around_function(c, step, band->registers, met.count);
     char *const from = sums + (first - band->start) * c->width * band->registers *
                                   step_sum_size(step);
-    const int64_t stop = (row + rows) * c->columns;
-    for (int64_t i = row * c->columns; i < stop; i += PYODL_LISTED_PIXELS) {
-        list_pixels(step, PYODL_FLOAT16, c->x, channel * c->rows * c->columns + i, c->place + i,
-                    at_most(stop - i, PYODL_LISTED_PIXELS), list);
-        add(list->count, list->place, list->value, taps + met.first * count * PYODL_LANES, from,
-            c->width);
+    around_function(c, step, band->registers, met.count)(count, place, value, taps + weights, from,
+                                                         c->width);
+}
+
+/* Sum a stretch of one channel. */
+static inline void add_stretch(const pyodl_convolution *c, int step, const pyodl_band *band,
+                               const pyodl_stretch *stretch, int64_t channel, const float *taps,
+                               char *sums, pyodl_pixel_list *list) {
+    const int64_t stop = stretch->rows.stop * c->columns;
+    if (stretch->met.count == 0)
+        return;
+    for (int64_t i = stretch->rows.first * c->columns; i < stop; i += PYODL_LISTED_PIXELS) {
+        list_of_channel(c, step, channel, i, at_most(stop - i, PYODL_LISTED_PIXELS), list);
+        add_list(c, step, band, stretch->met, taps, sums, list->place, list->value, list->count);
     }
 }
 
-/* Sum a channel's pixels, all taps at a time. */
+/* Sum rows of a channel's pixels, all taps at a time. */
 static inline void add_around(const pyodl_convolution *c, int step, const pyodl_band *band,
-                              pyodl_span span, int64_t channel, const float *taps, char *sums,
+                              pyodl_span rows, int64_t channel, const float *taps, char *sums,
                               pyodl_pixel_list *list) {
-    for (int64_t row = span.first, rows; row < span.stop; row += rows) {
-        const pyodl_met met = rows_met(c, band, row);
-        for (rows = 1; row + rows < span.stop; rows++) {
-            const pyodl_met next = rows_met(c, band, row + rows);
-            if (next.first != met.first || next.count != met.count)
-                break;
-        }
-        if (met.count)
-            add_rows(c, step, band, met, channel, row, rows, taps, sums, list);
+    while (rows.first < rows.stop) {
+        const pyodl_stretch stretch = stretch_of(c, band, rows);
+        add_stretch(c, step, band, &stretch, channel, taps, sums, list);
+        rows.first = stretch.rows.stop;
     }
+}
+
+/* ---- halves of a band in turns ----------------------------------------------------------------- */
+
+/* Whether pixels of both halves of a band are added in turns: a pixel that meets few sums waits for
+ * those that it shares with the one before, unless there are others in between. */
+PYODL_INLINE int takes_turns(const pyodl_convolution *c, const pyodl_band *band) {
+    return c->kernel == 3 && band->registers == 1 && band->stop - band->start >= 8;
+}
+
+/* Append one pixel of either list in turn, as long as both have some; return how many of each. */
+static inline int64_t append_in_turns(const pyodl_pixel_list lists[2], pyodl_pixel_list *both) {
+    const int64_t count = at_most(lists[0].count, lists[1].count);
+    for (int64_t t = 0; t < count; t++)
+        for (int n = 0; n < 2; n++) {
+            both->place[2 * t + n] = lists[n].place[t];
+            both->value[2 * t + n] = lists[n].value[t];
+        }
+    both->count = 2 * count;
+    return count;
+}
+
+/* Sum two stretches, one of either half of a band, that meet the same rows of the kernel. Sums of the
+ * second half follow those of the first, so that both are found from the same place. */
+static inline void add_in_turns(const pyodl_convolution *c, int step, const pyodl_band *band,
+                                const pyodl_stretch stretches[2], int64_t channel,
+                                const float *taps, char *sums, pyodl_pixel_list lists[3]) {
+    const int64_t most = PYODL_LISTED_PIXELS / 2;
+    const pyodl_met met = stretches[0].met;
+    int64_t next[2], left[2];
+    for (int n = 0; n < 2; n++) {
+        next[n] = stretches[n].rows.first * c->columns;
+        left[n] = stretches[n].rows.stop * c->columns - next[n];
+    }
+    while (left[0] > 0 || left[1] > 0) {
+        for (int n = 0; n < 2; n++) {
+            const int64_t count = at_most(left[n], most);
+            list_of_channel(c, step, channel, next[n], count, &lists[n]);
+            next[n] += count;
+            left[n] -= count;
+        }
+        const int64_t taken = append_in_turns(lists, &lists[2]);
+        add_list(c, step, band, met, taps, sums, lists[2].place, lists[2].value, lists[2].count);
+        for (int n = 0; n < 2; n++)
+            add_list(c, step, band, met, taps, sums, lists[n].place + taken, lists[n].value + taken,
+                     lists[n].count - taken);
+    }
+}
+
+/* Sum a channel's pixels around both halves of a band. */
+static inline void add_halves(const pyodl_convolution *c, int step, const pyodl_band *band,
+                              int64_t channel, const float *taps, char *sums,
+                              pyodl_pixel_list lists[3]) {
+    const int64_t middle = (band->start + band->stop) / 2;
+    const pyodl_band halves[2] = {{band->channel, 1, band->start, middle},
+                                  {band->channel, 1, middle, band->stop}};
+    char *const second = sums + (middle - band->start) * c->width * step_sum_size(step);
+    pyodl_span rows[2] = {rows_around(c, &halves[0]), rows_around(c, &halves[1])};
+    while (rows[0].first < rows[0].stop && rows[1].first < rows[1].stop) {
+        const pyodl_stretch stretches[2] = {stretch_of(c, &halves[0], rows[0]),
+                                            stretch_of(c, &halves[1], rows[1])};
+        const pyodl_met met = stretches[0].met, other = stretches[1].met;
+        rows[1].first = stretches[1].rows.stop;
+        if (met.first != other.first || met.count != other.count) {
+            add_stretch(c, step, &halves[1], &stretches[1], channel, taps, second, lists);
+            continue; /* the second half has begun with rows in the middle of both */
+        }
+        rows[0].first = stretches[0].rows.stop;
+        if (met.count)
+            add_in_turns(c, step, &halves[0], stretches, channel, taps, sums, lists);
+    }
+    add_around(c, step, &halves[0], rows[0], channel, taps, sums, lists);
+    add_around(c, step, &halves[1], rows[1], channel, taps, second, lists);
 }
 
 /* ---- tap by tap ---------------------------------------------------------------------------------- */
@@ -272,34 +279,22 @@ static inline void add_dealt(const pyodl_convolution *c, int step, const pyodl_b
 
 /* ---- a band -------------------------------------------------------------------------------------- */
 
-PYODL_INLINE int64_t floor_quotient(int64_t a, int64_t b) {
-    return a >= 0 ? a / b : -((b - 1 - a) / b);
-}
-
-/* The rows of pixels that meet a band. */
-static inline pyodl_span rows_around(const pyodl_convolution *c, const pyodl_band *band) {
-    const int64_t reach = c->kernel - 1, up = c->mirrored ? reach : 0, down = reach - up;
-    const int64_t first = band->start * c->deal[0] - c->first[0] - up;
-    const int64_t last = (band->stop - 1) * c->deal[0] - c->first[0] + down;
-    const int64_t from = floor_quotient(first, c->stride[0]);
-    return (pyodl_span){from > 0 ? from : 0,
-                        at_most(floor_quotient(last, c->stride[0]) + 1, c->rows)};
-}
-
 /* Sum a band, whose first row's sums are `sums`. */
 static inline void sum_band(const pyodl_convolution *c, int step, const pyodl_band *band,
                             char *sums) {
     const int64_t row = c->width * band->registers * step_sum_size(step), beside = rows_beside(c);
     const pyodl_span span = rows_around(c, band);
-    pyodl_pixel_list list;
+    pyodl_pixel_list lists[3];
     pyodl_taps taps;
     memset(sums - beside * row, 0, (size_t)((band->stop - band->start + 2 * beside) * row));
     for (int64_t channel = 0; channel < c->channels; channel++) {
         widen_taps(c, band, channel, taps);
         if (is_dealt(c))
-            add_dealt(c, step, band, span, channel, taps, sums, &list);
+            add_dealt(c, step, band, span, channel, taps, sums, lists);
+        else if (takes_turns(c, band))
+            add_halves(c, step, band, channel, taps, sums, lists);
         else
-            add_around(c, step, band, span, channel, taps, sums, &list);
+            add_around(c, step, band, span, channel, taps, sums, lists);
     }
 }
 
