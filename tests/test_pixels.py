@@ -182,6 +182,21 @@ def test_images_of_more_pixels_than_are_listed_at_a_time(arithmetic, surveys):
 
 
 @pytest.mark.parametrize("arithmetic", SIXTEEN_BITS)
+@pytest.mark.parametrize("size, pad", [((12, 9), 1), ((12, 9), 0), ((1, 7), 1), ((33, 35), 1)])
+@pytest.mark.parametrize(
+    "density", [(0.1, 0.9), (0.9, 0.1), (0, 0.5), (0.5, 0), (0.3, 0.6, 0.2), (0.5, 0.5, 0, 1, 0.1)]
+)
+def test_channels_have_pixels_of_their_own(arithmetic, size, pad, density, surveys):
+    """Where two of them take turns, one has more than the other, and the last has nobody."""
+    fmt = ARITHMETICS[arithmetic].storage
+    out = tuple(n + 2 * pad - 2 for n in size)
+    x = np.stack([pixels(size, fmt, "normal", i, each, None) for i, each in enumerate(density)])
+    for c_out in (8, 16):  # one register of AVX2, of AVX-512
+        dy = filled((c_out, *out), fmt, "normal", c_out)
+        check(arithmetic, x, dy, surveys, Counter(), padding=pad)
+
+
+@pytest.mark.parametrize("arithmetic", SIXTEEN_BITS)
 @pytest.mark.parametrize("size", [1023, 1024, 1025, 2047, 2048, 2049])
 def test_the_last_pixel_counts(arithmetic, size, surveys):
     """Its only term that is not zero is the last one of the list, or the first of the next."""

@@ -42,7 +42,7 @@ cdef extern from "include/pixels.h" nogil:
         int64_t stride
         int64_t edged
         int64_t nowhere
-    int gradient_of_channel(const Pixels *, int, int64_t) noexcept
+    int gradient_of_channels(const Pixels *, int, int64_t, int64_t) noexcept
     bint pays_by_pixels(int, Survey, int64_t, bint) noexcept
 
 cdef extern from "include/convolve.h" nogil:
@@ -106,8 +106,7 @@ cdef void gradient_part(const Arguments *args, int64_t start, int64_t stop) noex
     cdef Pixels p
     cdef int32_t *flag = <int32_t *>args.arrays[4]
     cdef int step = surveyed_step(<int>args.sizes[0], flag)
-    cdef int found = 0
-    cdef int64_t channel
+    cdef int found
     cdef unsigned mode = rounding_begin(step)
     p.x = args.arrays[0]
     p.place = <const int32_t *>args.arrays[1]
@@ -121,8 +120,7 @@ cdef void gradient_part(const Arguments *args, int64_t start, int64_t stop) noex
     p.up, p.left = args.sizes[9], args.sizes[10]
     p.stride, p.edged = args.sizes[11], args.sizes[12]
     p.nowhere = args.sizes[13]
-    for channel in range(start, stop):
-        found |= gradient_of_channel(&p, step, channel)
+    found = gradient_of_channels(&p, step, start, stop)
     rounding_restore(mode)
     if found & PIXELS_ARE_NAN:
         raise_flag(flag, NONFINITE)

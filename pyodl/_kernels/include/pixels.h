@@ -34,36 +34,49 @@ typedef struct {
 
 /* How sums lie: registers of output channels; or one, if these leave room for the next pixel's beside
  * them, and then for as many taps of a row as it covers. A pixel meets the last tap first, and sums
- * begin with the first: a register that covers more has that of the tap before beside it. */
+ * begin with the first: a register that covers more has that of the tap before beside it. Nine sums wait
+ * for one another from pixel to pixel if they lie in memory, so pixels of two channels take turns. */
 typedef struct {
     int registers;
     int covered;
+    int channels;
 } pyodl_spread;
 
 PYODL_INLINE int sums_of(pyodl_spread spread) {
     return spread.registers * 3 * ((3 + spread.covered - 1) / spread.covered);
 }
 
-/* Add listed pixels to the sums that so many rows of dy around them, from `start` on, lead to. */
-PYODL_INLINE void add_pixels(int step, pyodl_spread spread, const pyodl_pixels *p,
-                             int64_t out_channel, const pyodl_pixel_list *list, int64_t first,
-                             int64_t stop, int start, int rows, running_sums *sums) {
+/* Rows of dy around a pixel, those of its taps. */
+typedef struct {
+    int start;
+    int count;
+} pyodl_tap_rows;
+
+/* Add listed pixel t to the sums that so many rows of dy around it lead to. */
+PYODL_INLINE void add_pixel(int step, pyodl_spread spread, const pyodl_pixels *p,
+                            int64_t out_channel, const pyodl_pixel_list *list, int64_t t,
+                            pyodl_tap_rows rows, running_sums *sums) {
     const int64_t size = step_operand_size(step), column = p->out_channels * size;
     const int in_row = sums_of(spread) / spread.registers / 3;
-    for (int64_t t = first; t < stop; t++) {
-        const char *dy = operand_at(step, p->dy, list->place[t] + out_channel);
-        const operand value = operand_of(step, &list->value[t]);
+    const char *dy = operand_at(step, p->dy, list->place[t] + out_channel);
+    const operand value = operand_of(step, &list->value[t]);
+    PYODL_UNROLL
+    for (int j = 0; j < spread.registers; j++)
         PYODL_UNROLL
-        for (int j = 0; j < spread.registers; j++)
+        for (int i = rows.start; i < rows.start + rows.count; i++)
             PYODL_UNROLL
-            for (int i = start; i < start + rows; i++)
-                PYODL_UNROLL
-                for (int n = 0; n < in_row; n++)
-                    add_to_sum(step, value,
-                               operand_load(step, dy + i * p->row * size + n * spread.covered * column,
-                                            j * step_lanes(step)),
-                               sums, (3 * j + 3 - i) * in_row - 1 - n);
-    }
+            for (int n = 0; n < in_row; n++)
+                add_to_sum(step, value,
+                           operand_load(step, dy + i * p->row * size + n * spread.covered * column,
+                                        j * step_lanes(step)),
+                           sums, (3 * j + 3 - i) * in_row - 1 - n);
+}
+
+PYODL_INLINE void add_pixels(int step, pyodl_spread spread, const pyodl_pixels *p,
+                             int64_t out_channel, const pyodl_pixel_list *list, pyodl_span some,
+                             pyodl_tap_rows rows, running_sums *sums) {
+    for (int64_t t = some.first; t < some.stop; t++)
+        add_pixel(step, spread, p, out_channel, list, t, rows, sums);
 }
 
 /* What came of sums by pixels that must not stand as it is. */
@@ -140,11 +153,14 @@ static __attribute__((noinline)) int store_covered_taps(const pyodl_pixels *p, i
     return store_taps(p, step, channel, 0, taps);
 }
 
-/* List a channel's pixels and how many are in the first row, and in all but the last. */
-PYODL_INLINE void list_rows(int step, int format, const pyodl_pixels *p, int64_t channel,
-                            pyodl_pixel_list *list) {
-    const int64_t stops[3] = {p->columns, p->pixels - p->columns, p->pixels};
-    int64_t listed[4] = {0}, first = 0;
+/* List a channel's pixels from number i on, as many as a list holds. If the first and the last row
+ * reach over an edge, and all pixels are listed, they are told apart. */
+PYODL_INLINE void list_channel(int step, int format, const pyodl_pixels *p, int64_t channel,
+                               int64_t i, pyodl_pixel_list *list) {
+    const int apart = p->edged && p->pixels <= PYODL_LISTED_PIXELS;
+    const int64_t stop = at_most(i + PYODL_LISTED_PIXELS, p->pixels);
+    const int64_t stops[3] = {apart ? p->columns : i, apart ? stop - p->columns : stop, stop};
+    int64_t listed[4] = {0}, first = i;
     for (int n = 0; n < 3; n++) {
         listed[n + 1] = list_more(step, format, p->x, channel * p->pixels + first,
                                   p->place + first, stops[n] - first, list, listed[n]);
@@ -155,28 +171,52 @@ PYODL_INLINE void list_rows(int step, int format, const pyodl_pixels *p, int64_t
     list->count = listed[3];
 }
 
-/* Sum a channel, leaving out what of the first and last rows reaches over an edge. As in `add_channel`,
- * the list is made for the first registers of output channels. */
-PYODL_INLINE void add_edged_channel(int step, int format, pyodl_spread spread, const pyodl_pixels *p,
-                                    int64_t channel, int64_t out_channel, pyodl_pixel_list *list,
-                                    running_sums *sums) {
-    if (out_channel == 0)
-        list_rows(step, format, p, channel, list);
-    const int64_t second = list->in_first_row, last = list->before_last_row;
-    add_pixels(step, spread, p, out_channel, list, 0, second, 1, 2, sums);
-    add_pixels(step, spread, p, out_channel, list, second, last, 0, 3, sums);
-    add_pixels(step, spread, p, out_channel, list, last, list->count, 0, 2, sums);
+/* Pixels that meet the same rows of taps: those of the first row, of the last one, and in between. */
+#define PYODL_ROW_PARTS 3
+
+PYODL_INLINE pyodl_tap_rows rows_of_part(int part) {
+    return (pyodl_tap_rows){part == 0, part == 1 ? 3 : 2};
 }
 
-/* Sum any channel. The list is made for the first registers, and for all if it takes more than one. */
+PYODL_INLINE pyodl_span pixels_of_part(const pyodl_pixel_list *list, int part) {
+    const int64_t stops[4] = {0, list->in_first_row, list->before_last_row, list->count};
+    return (pyodl_span){stops[part], stops[part + 1]};
+}
+
+/* Sum a channel. The list is made for the first registers of output channels, and for all of them if it
+ * takes more than one. */
 PYODL_INLINE void add_channel(int step, int format, pyodl_spread spread, const pyodl_pixels *p,
                               int64_t channel, int64_t out_channel, pyodl_pixel_list *list,
                               running_sums *sums) {
-    for (int64_t first = 0; first < p->pixels; first += PYODL_LISTED_PIXELS) {
+    for (int64_t i = 0; i < p->pixels; i += PYODL_LISTED_PIXELS) {
         if (out_channel == 0 || p->pixels > PYODL_LISTED_PIXELS)
-            list_pixels(step, format, p->x, channel * p->pixels + first, p->place + first,
-                        at_most(p->pixels - first, PYODL_LISTED_PIXELS), list);
-        add_pixels(step, spread, p, out_channel, list, 0, list->count, 0, 3, sums);
+            list_channel(step, format, p, channel, i, list);
+        PYODL_UNROLL
+        for (int part = 0; part < PYODL_ROW_PARTS; part++)
+            add_pixels(step, spread, p, out_channel, list, pixels_of_part(list, part),
+                       rows_of_part(part), sums);
+    }
+}
+
+/* Sum a channel and the next one, whose pixels take turns. */
+PYODL_INLINE void add_two_channels(int step, int format, pyodl_spread spread,
+                                   const pyodl_pixels *p, int64_t channel,
+                                   pyodl_pixel_list *lists, running_sums *sums) {
+    for (int64_t i = 0; i < p->pixels; i += PYODL_LISTED_PIXELS) {
+        for (int n = 0; n < 2; n++)
+            list_channel(step, format, p, channel + n, i, &lists[n]);
+        PYODL_UNROLL
+        for (int part = 0; part < PYODL_ROW_PARTS; part++) {
+            pyodl_span some[2] = {pixels_of_part(&lists[0], part), pixels_of_part(&lists[1], part)};
+            const pyodl_tap_rows rows = rows_of_part(part);
+            for (; some[0].first < some[0].stop && some[1].first < some[1].stop;
+                 some[0].first++, some[1].first++) {
+                add_pixel(step, spread, p, 0, &lists[0], some[0].first, rows, &sums[0]);
+                add_pixel(step, spread, p, 0, &lists[1], some[1].first, rows, &sums[1]);
+            }
+            const int more = some[1].first < some[1].stop;
+            add_pixels(step, spread, p, 0, &lists[more], some[more], rows, &sums[more]);
+        }
     }
 }
 
@@ -243,28 +283,17 @@ PYODL_INLINE void add_strided_channel(int step, int format, int registers, const
 
 /* ---- one function per step and spread ----------------------------------------------------------- */
 
-/* The gradients of one channel's weights in so many registers of output channels. */
-PYODL_INLINE int channel_gradient(int step, int format, pyodl_spread spread, int strided,
-                                  const pyodl_pixels *p, int64_t channel, int64_t out_channel,
-                                  pyodl_pixel_list *lists) {
+/* Store one channel's weights in so many registers of output channels; return what must not stand. */
+PYODL_INLINE int store_channel(int step, int format, pyodl_spread spread, const pyodl_pixels *p,
+                               int64_t channel, int64_t out_channel, const running_sums *sums) {
     const int count = sums_of(spread);
     uint16_t stored[2 * PYODL_TAPS][2 * PYODL_LANES];
-    running_sums sums;
     int found = PIXELS_ARE_FINE;
-    PYODL_UNROLL
-    for (int n = 0; n < count; n++)
-        begin_sum_of_zero(step, &sums, n, 0.0f);
-    if (strided)
-        add_strided_channel(step, format, spread.registers, p, channel, out_channel, lists, &sums);
-    else if (p->edged && p->pixels <= PYODL_LISTED_PIXELS)
-        add_edged_channel(step, format, spread, p, channel, out_channel, lists, &sums);
-    else
-        add_channel(step, format, spread, p, channel, out_channel, lists, &sums);
-    if (any_nan(step, count, &sums))
+    if (any_nan(step, count, sums))
         return PIXELS_ARE_NAN;
     PYODL_UNROLL
     for (int n = 0; n < count; n++)
-        put_sum(step, format, &sums, n, stored[n], 0);
+        put_sum(step, format, sums, n, stored[n], 0);
     if (spread.covered > 1)
         return store_covered_taps(p, step, spread.covered, channel, stored);
     for (int j = 0; j < spread.registers; j++)
@@ -273,25 +302,48 @@ PYODL_INLINE int channel_gradient(int step, int format, pyodl_spread spread, int
     return found;
 }
 
-/* By registers of output channels, or by taps that one register covers; strided or not. */
+/* The gradients of one channel's weights, or of two, in so many registers of output channels. */
+PYODL_INLINE int channel_gradient(int step, int format, pyodl_spread spread, int strided,
+                                  const pyodl_pixels *p, int64_t channel, int64_t out_channel,
+                                  pyodl_pixel_list *lists) {
+    int found = PIXELS_ARE_FINE;
+    running_sums sums[2];
+    PYODL_UNROLL
+    for (int n = 0; n < spread.channels * sums_of(spread); n++)
+        begin_sum_of_zero(step, &sums[n / sums_of(spread)], n % sums_of(spread), 0.0f);
+    if (strided)
+        add_strided_channel(step, format, spread.registers, p, channel, out_channel, lists, sums);
+    else if (spread.channels == 2)
+        add_two_channels(step, format, spread, p, channel, lists, sums);
+    else
+        add_channel(step, format, spread, p, channel, out_channel, lists, sums);
+    PYODL_UNROLL
+    for (int n = 0; n < spread.channels; n++)
+        found |= store_channel(step, format, spread, p, channel + n, out_channel, &sums[n]);
+    return found;
+}
+
+/* By registers of output channels, or by taps that one register covers; channels; strided or not. */
 #define PYODL_EACH_SPREAD(X, KIND)                                                               \
-    X(KIND, one, 1, 1, 0) X(KIND, two, 2, 1, 0)                                                  \
-    X(KIND, two_taps, 1, 2, 0) X(KIND, three_taps, 1, 3, 0)                                      \
-    X(KIND, strided_one, 1, 1, 1) X(KIND, strided_two, 2, 1, 1)
-#define PYODL_PIXEL_FUNCTION(KIND, NAME, REGISTERS, COVERED, STRIDED)                            \
+    X(KIND, one, 1, 1, 1, 0) X(KIND, two, 2, 1, 1, 0)                                            \
+    X(KIND, two_taps, 1, 2, 1, 0) X(KIND, three_taps, 1, 3, 1, 0)                                \
+    X(KIND, strided_one, 1, 1, 1, 1) X(KIND, strided_two, 2, 1, 1, 1)                            \
+    X(KIND, two_channels, 1, 1, step_keeps_halves(KIND##_STEP) ? 2 : 1, 0)
+#define PYODL_PIXEL_FUNCTION(KIND, NAME, REGISTERS, COVERED, CHANNELS, STRIDED)                  \
     static __attribute__((noinline)) int KIND##_pixels_##NAME(                                   \
         const pyodl_pixels *p, int64_t channel, int64_t out_channel, pyodl_pixel_list *lists) {  \
-        const pyodl_spread spread = {REGISTERS, COVERED};                                        \
+        const pyodl_spread spread = {REGISTERS, COVERED, CHANNELS};                              \
         return channel_gradient(KIND##_STEP, KIND##_FORMAT, spread, STRIDED, p, channel,         \
                                 out_channel, lists);                                             \
     }
-#define PYODL_PIXEL_NAME(KIND, NAME, REGISTERS, COVERED, STRIDED) KIND##_pixels_##NAME,
+#define PYODL_PIXEL_NAME(KIND, NAME, REGISTERS, COVERED, CHANNELS, STRIDED) KIND##_pixels_##NAME,
 #define PYODL_PIXEL_FUNCTIONS(KIND) PYODL_EACH_SPREAD(PYODL_PIXEL_FUNCTION, KIND)
 #define PYODL_PIXEL_NAMES(KIND) {PYODL_EACH_SPREAD(PYODL_PIXEL_NAME, KIND)}
 enum {
     SPREAD_ONE = 0, SPREAD_TWO = 1, SPREAD_TWO_TAPS = 2, SPREAD_THREE_TAPS = 3,
     SPREAD_STRIDED = 4, /* and the next one, of two registers */
-    SPREADS = 6
+    SPREAD_TWO_CHANNELS = 6,
+    SPREADS = 7
 };
 
 PYODL_PIXEL_FUNCTIONS(FUSED)
@@ -307,9 +359,10 @@ PYODL_PIXEL_FUNCTIONS(BFLOATS)
 
 typedef int (*pyodl_pixel_function)(const pyodl_pixels *, int64_t, int64_t, pyodl_pixel_list *);
 
-/* The gradients of all weights of one channel, whose storage has 16 bits, in the step's rounding mode;
- * returns what of them must not stand. */
-static inline int gradient_of_channel(const pyodl_pixels *p, int step, int64_t channel) {
+/* The gradients of all weights of channels `start` to `stop`, whose storage has 16 bits, in the step's
+ * rounding mode; returns what of them must not stand. */
+static inline int gradient_of_channels(const pyodl_pixels *p, int step, int64_t start,
+                                       int64_t stop) {
     static const pyodl_pixel_function functions[PYODL_STEPS][SPREADS] = {
 #if !PYODL_NATIVE_HALVES
         [STEP_EXACT_PRODUCT] = PYODL_PIXEL_NAMES(EXACT),
@@ -322,16 +375,24 @@ static inline int gradient_of_channel(const pyodl_pixels *p, int step, int64_t c
         [STEP_HALF_MULADD] = PYODL_PIXEL_NAMES(UNFUSED),
         [STEP_BFLOAT_FMA] = PYODL_PIXEL_NAMES(BFUSED)};
     const int64_t size = step_lanes(step);
+    const int one_register = p->out_channels <= size && p->stride == 1;
     pyodl_pixel_list lists[PYODL_STRIDED_PHASES];
     int found = PIXELS_ARE_FINE;
-    if (2 * p->out_channels <= size && p->stride == 1)
-        return functions[step][3 * p->out_channels <= size ? SPREAD_THREE_TAPS : SPREAD_TWO_TAPS](
-            p, channel, 0, lists);
-    for (int64_t c = 0; c < p->out_channels;) {
-        const int two = pixel_registers(step) == 2 && p->out_channels - c > size;
-        found |= functions[step][(p->stride > 1 ? SPREAD_STRIDED : SPREAD_ONE) + two](p, channel, c,
+    for (int64_t channel = start; channel < stop; channel++) {
+        if (one_register && 2 * p->out_channels <= size) {
+            const int three = 3 * p->out_channels <= size;
+            found |= functions[step][three ? SPREAD_THREE_TAPS : SPREAD_TWO_TAPS](p, channel, 0,
                                                                                   lists);
-        c += size * (1 + two);
+        } else if (one_register && step_keeps_halves(step) && channel + 1 < stop) {
+            found |= functions[step][SPREAD_TWO_CHANNELS](p, channel++, 0, lists);
+        } else {
+            for (int64_t c = 0; c < p->out_channels;) {
+                const int two = pixel_registers(step) == 2 && p->out_channels - c > size;
+                found |= functions[step][(p->stride > 1 ? SPREAD_STRIDED : SPREAD_ONE) + two](
+                    p, channel, c, lists);
+                c += size * (1 + two);
+            }
+        }
     }
     return found;
 }
