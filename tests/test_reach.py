@@ -7,6 +7,7 @@ from reference import ARITHMETICS
 
 import pyodl
 from pyodl.arithmetic import get
+from pyodl.layers import Conv2D, Flatten, Linear
 from pyodl.primitives._staging import bind_copy
 from pyodl.primitives._steps import step_of
 
@@ -80,6 +81,28 @@ def test_a_part_reaches_no_further_than_it_says(arithmetic):
     assert narrowed >= ALWAYS_NARROWED
     by_pixels = step_of(get(arithmetic)).lists_terms
     assert by_pixels or narrowed >= {"conv2d forward", "interleave"}
+
+
+@pytest.mark.parametrize("arithmetic", ["fp16-fma", "fp16-muladd"])
+def test_a_part_of_a_convolution_by_pixels_reaches_its_own_channels(arithmetic):
+    rng = np.random.default_rng(5)
+    layers = [Conv2D(48, 3, padding=1, name="a"), Conv2D(64, 1, name="b"), Flatten(), Linear(10)]
+    net = pyodl.Network(layers, (48, 9, 10), arithmetic=arithmetic, seed=1)
+    pyodl.train_step(net, an_image(net), 3, lr=0.0)
+    found = [o for o in step_of_network(net).operations if o.name.endswith("by pixels")]
+    found = [o for o in found if "weight" not in o.name]
+    assert len(found) == 3 * step_of(get(arithmetic)).lists_terms
+    for operation in found:
+        whole = operation.arrays[3].nbytes
+        for threads in (2, 3, 40):
+            stops = []
+            for thread in range(threads):
+                start, stop = operation.reach(thread, threads)[3]
+                stops.append(stop)
+                assert threads == 40 or stop - start < whole
+                assert threads == 40 or start == (stops[-2] if thread else 0)
+                check_part(operation, thread, threads, rng)
+            assert stops[-1] == whole
 
 
 @pytest.mark.parametrize("sizes", [(3, 4, 5), (1, 1, 7), (2, 0, 3)])

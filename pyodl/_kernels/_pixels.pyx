@@ -65,7 +65,7 @@ cdef extern from "include/convolve.h" nogil:
         int64_t left
         int64_t width
     int PYODL_BAND_SUMS
-    int64_t registers_together(const Convolution *, int, int, int64_t) noexcept
+    int64_t registers_together(const Convolution *, int, int64_t) noexcept
     int convolve_rows(const Convolution *, int, int64_t, int64_t, int64_t, int64_t) noexcept
 
 
@@ -175,26 +175,43 @@ cdef inline Convolution convolution_of(const Arguments *args) noexcept nogil:
     return c
 
 
-cdef inline int64_t groups_of(const Convolution *c, int step, int threads) noexcept nogil:
-    """Return in how many groups of registers output channels are summed."""
-    cdef int64_t rest = (c.out_channels + PYODL_LANES - 1) // PYODL_LANES
-    cdef int64_t count = 0
-    while rest > 0:
-        rest -= registers_together(c, step, threads, rest)
-        count += 1
-    return count
+# Outputs that a thread computes.
+cdef struct Outputs:
+    int64_t first_register  # of output channels
+    int64_t last_register
+    int64_t first_row
+    int64_t last_row
 
 
-cdef inline int64_t bands_of(const Convolution *c, int64_t groups, int threads) noexcept nogil:
-    """Return into how many bands of rows a group is divided, so that there is one a thread."""
-    cdef int64_t bands = (threads + groups - 1) // groups
-    return max(1, min(bands, c.out_rows // FEW_ROWS))
+cdef inline int64_t registers_of(const Convolution *c) noexcept nogil:
+    return (c.out_channels + PYODL_LANES - 1) // PYODL_LANES
+
+
+cdef inline bint divides_by_channels(const Convolution *c, Team team) noexcept nogil:
+    """Whether there are output channels for every thread, who then finds them in its cache."""
+    return registers_of(c) >= team.threads
+
+
+cdef inline Outputs outputs_of(const Convolution *c, Team team) noexcept nogil:
+    """Return a thread's output channels, or its band of rows where there are few channels."""
+    cdef Outputs share
+    cdef int64_t registers = registers_of(c)
+    cdef int64_t bands = max(1, min(<int64_t>team.threads, c.out_rows // FEW_ROWS))
+    share.first_register, share.last_register = 0, registers
+    share.first_row, share.last_row = 0, c.out_rows
+    if divides_by_channels(c, team):
+        share.first_register = share_start(team.thread, team.threads, registers)
+        share.last_register = share_start(team.thread + 1, team.threads, registers)
+    else:
+        share.first_row = c.out_rows * min(<int64_t>team.thread, bands) // bands
+        share.last_row = c.out_rows * min(<int64_t>team.thread + 1, bands) // bands
+    return share
 
 
 cdef void convolve_pixels(const Arguments *args, Team team) noexcept nogil:
     """Run a convolution or its input gradient by pixels, unless the flag says not to.
 
-    Threads share groups of output channels; bands of rows, where there are fewer of these.
+    Threads share registers of output channels; rows, where there are fewer of these.
 
     Arrays: x (storage), place (int32: where each pixel's first tap lies among sums), w (storage:
     channel, tap, output channel), out (storage), flag. Sizes: step; channels,
@@ -204,28 +221,34 @@ cdef void convolve_pixels(const Arguments *args, Team team) noexcept nogil:
     cdef Convolution c = convolution_of(args)
     cdef int32_t *flag = <int32_t *>args.arrays[4]
     cdef int step = surveyed_step(<int>args.sizes[0], flag)
-    cdef int64_t rest = (c.out_channels + PYODL_LANES - 1) // PYODL_LANES
-    cdef int64_t group, groups, band, bands, start, stop, registers, channel = 0
+    cdef Outputs share = outputs_of(&c, team)
+    cdef int64_t first = share.first_register, together
     cdef bint found = False
     cdef unsigned mode
-    if flag_at(flag) & NONFINITE:
+    if flag_at(flag) & NONFINITE or share.first_row == share.last_row:
         return
-    groups = groups_of(&c, step, team.threads)
-    bands = bands_of(&c, groups, team.threads)
-    start = share_start(team.thread, team.threads, groups * bands)
-    stop = share_start(team.thread + 1, team.threads, groups * bands)
     mode = rounding_begin(step)
-    for group in range(groups):
-        registers = registers_together(&c, step, team.threads, rest)
-        for band in range(bands):
-            if start <= group * bands + band < stop:
-                found |= convolve_rows(&c, step, channel, registers, c.out_rows * band // bands,
-                                       c.out_rows * (band + 1) // bands)
-        rest -= registers
-        channel += registers * PYODL_LANES
+    while first < share.last_register:
+        together = registers_together(&c, step, share.last_register - first)
+        found |= convolve_rows(
+            &c, step, first * PYODL_LANES, together, share.first_row, share.last_row)
+        first += together
     rounding_restore(mode)
     if found:
         raise_flag(flag, NONFINITE)
+
+
+cdef Reach convolve_pixels_reach(const Arguments *args, Team team, int array) noexcept nogil:
+    """Output channels; everything else, since every output meets all of an image's channels."""
+    cdef Convolution c = convolution_of(args)
+    cdef Outputs share = outputs_of(&c, team)
+    cdef int64_t channel = c.out_rows * c.out_columns * stored_size(args)
+    cdef Reach reach
+    if array != 3 or not divides_by_channels(&c, team):
+        return reach_everything(args, team, array)
+    reach.start = share.first_register * PYODL_LANES * channel
+    reach.stop = min(c.out_channels, share.last_register * PYODL_LANES) * channel
+    return reach
 
 
 MOST_LISTED = PYODL_LISTED_PIXELS
@@ -233,5 +256,5 @@ BAND_SUMS = PYODL_BAND_SUMS
 KERNELS = {
     "survey": lone_capsule(survey),
     "contract_pixels": kernel_capsule(contract_pixels, contract_pixels_reach),
-    "convolve_pixels": kernel_capsule(convolve_pixels),
+    "convolve_pixels": kernel_capsule(convolve_pixels, convolve_pixels_reach),
 }

@@ -99,15 +99,14 @@ PYODL_INLINE int64_t rows_beside(const pyodl_convolution *c) {
     return is_dealt(c) ? (c->kernel - 1) / c->deal[0] : 0;
 }
 
-/* Registers of output channels to sum together, of so many that are left: few where threads share them,
- * or where rows of sums are so long that bands would have few rows. A single tap needs no more than one;
- * a kernel of 3 lists the rows beside a band again. */
-PYODL_INLINE int64_t registers_together(const pyodl_convolution *c, int step, int threads,
-                                        int64_t rest) {
+/* Registers of output channels to sum together, of so many that are left: few where rows of sums are so
+ * long that bands would have few rows. A single tap needs no more than one; a kernel of 3 lists the rows
+ * beside a band again. */
+PYODL_INLINE int64_t registers_together(const pyodl_convolution *c, int step, int64_t rest) {
     const int64_t rows = (c->kernel == 1 ? 2 : 8) + 2 * rows_beside(c);
     const int64_t fit = PYODL_BAND_BYTES / (rows * c->width * step_sum_size(step));
     const int by_taps = c->kernel == 1 || is_dealt(c);
-    if (by_taps && threads == 1 && rest >= PYODL_MOST_REGISTERS && fit >= PYODL_MOST_REGISTERS)
+    if (by_taps && rest >= PYODL_MOST_REGISTERS && fit >= PYODL_MOST_REGISTERS)
         return PYODL_MOST_REGISTERS;
     return rest >= 2 && fit >= 2 ? 2 : 1;
 }
