@@ -83,26 +83,48 @@ def test_a_part_reaches_no_further_than_it_says(arithmetic):
     assert by_pixels or narrowed >= {"conv2d forward", "interleave"}
 
 
-@pytest.mark.parametrize("arithmetic", ["fp16-fma", "fp16-muladd"])
-def test_a_part_of_a_convolution_by_pixels_reaches_its_own_channels(arithmetic):
-    rng = np.random.default_rng(5)
+def convolutions_by_pixels(arithmetic):
+    """Return forward of 3x3 and 1x1 convolutions, and the input gradient of the latter."""
     layers = [Conv2D(48, 3, padding=1, name="a"), Conv2D(64, 1, name="b"), Flatten(), Linear(10)]
     net = pyodl.Network(layers, (48, 9, 10), arithmetic=arithmetic, seed=1)
     pyodl.train_step(net, an_image(net), 3, lr=0.0)
     found = [o for o in step_of_network(net).operations if o.name.endswith("by pixels")]
     found = [o for o in found if "weight" not in o.name]
     assert len(found) == 3 * step_of(get(arithmetic)).lists_terms
-    for operation in found:
+    return found
+
+
+@pytest.mark.parametrize("arithmetic", ["fp16-fma", "fp16-muladd"])
+def test_a_part_of_a_convolution_by_pixels_reaches_its_own_channels(arithmetic):
+    rng = np.random.default_rng(5)
+    for operation in convolutions_by_pixels(arithmetic):
         whole = operation.arrays[3].nbytes
         for threads in (2, 3, 40):
-            stops = []
+            stops = [0]
             for thread in range(threads):
                 start, stop = operation.reach(thread, threads)[3]
-                stops.append(stop)
+                assert start == stops[-1]
                 assert threads == 40 or stop - start < whole
-                assert threads == 40 or start == (stops[-2] if thread else 0)
+                stops.append(stop)
                 check_part(operation, thread, threads, rng)
             assert stops[-1] == whole
+
+
+@pytest.mark.parametrize("arithmetic", ["fp16-fma", "fp16-muladd"])
+def test_every_thread_has_a_part_of_a_convolution_by_pixels(arithmetic):
+    """As far as there are registers of output channels, or rows."""
+    lanes = step_of(get(arithmetic)).lanes
+    for operation in convolutions_by_pixels(arithmetic):
+        out = operation.arrays[3]
+        before = out.copy()
+        for threads in (2, 3, 4, 8):
+            busy = 0
+            for thread in range(threads):
+                out.view(np.uint16)[:] = 0x7FFF  # a NaN that no sum is
+                operation.run_part(thread, threads)
+                busy += bool((out.view(np.uint16) != 0x7FFF).any())
+            assert busy >= min(threads, len(out) // lanes)
+        out[:] = before  # what the next one reads
 
 
 @pytest.mark.parametrize("sizes", [(3, 4, 5), (1, 1, 7), (2, 0, 3)])

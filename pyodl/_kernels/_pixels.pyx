@@ -65,6 +65,7 @@ cdef extern from "include/convolve.h" nogil:
         int64_t left
         int64_t width
     int PYODL_BAND_SUMS
+    int PYODL_FEW_ROWS
     int64_t registers_together(const Convolution *, int, int64_t) noexcept
     int convolve_rows(const Convolution *, int, int64_t, int64_t, int64_t, int64_t) noexcept
 
@@ -155,10 +156,6 @@ cdef Reach contract_pixels_reach(const Arguments *args, Team team, int array) no
 
 # ---- convolution and input gradient --------------------------------------------------------------
 
-cdef enum:
-    FEW_ROWS = 4  # that a thread's share has at least
-
-
 cdef inline Convolution convolution_of(const Arguments *args) noexcept nogil:
     cdef Convolution c
     c.x = args.arrays[0]
@@ -175,43 +172,47 @@ cdef inline Convolution convolution_of(const Arguments *args) noexcept nogil:
     return c
 
 
-# Outputs that a thread computes.
+# Outputs that a thread computes: registers of channels, and rows.
 cdef struct Outputs:
-    int64_t first_register  # of output channels
-    int64_t last_register
-    int64_t first_row
-    int64_t last_row
+    int64_t register_start
+    int64_t register_stop
+    int64_t row_start
+    int64_t row_stop
 
 
 cdef inline int64_t registers_of(const Convolution *c) noexcept nogil:
     return (c.out_channels + PYODL_LANES - 1) // PYODL_LANES
 
 
-cdef inline bint divides_by_channels(const Convolution *c, Team team) noexcept nogil:
-    """Whether there are output channels for every thread, who then finds them in its cache."""
-    return registers_of(c) >= team.threads
+cdef inline int64_t bands_of(const Convolution *c, int threads) noexcept nogil:
+    """Return among how many threads rows can be shared."""
+    return max(1, min(<int64_t>threads, c.out_rows // PYODL_FEW_ROWS))
+
+
+cdef inline bint divides_by_channels(const Convolution *c, int threads) noexcept nogil:
+    """Whether as many threads get output channels, which they find in their caches afterwards."""
+    return registers_of(c) >= bands_of(c, threads)
 
 
 cdef inline Outputs outputs_of(const Convolution *c, Team team) noexcept nogil:
     """Return a thread's output channels, or its band of rows where there are few channels."""
     cdef Outputs share
-    cdef int64_t registers = registers_of(c)
-    cdef int64_t bands = max(1, min(<int64_t>team.threads, c.out_rows // FEW_ROWS))
-    share.first_register, share.last_register = 0, registers
-    share.first_row, share.last_row = 0, c.out_rows
-    if divides_by_channels(c, team):
-        share.first_register = share_start(team.thread, team.threads, registers)
-        share.last_register = share_start(team.thread + 1, team.threads, registers)
+    cdef int64_t bands = bands_of(c, team.threads)
+    share.register_start, share.register_stop = 0, registers_of(c)
+    share.row_start, share.row_stop = 0, c.out_rows
+    if divides_by_channels(c, team.threads):
+        share.register_start = share_start(team.thread, team.threads, registers_of(c))
+        share.register_stop = share_start(team.thread + 1, team.threads, registers_of(c))
     else:
-        share.first_row = c.out_rows * min(<int64_t>team.thread, bands) // bands
-        share.last_row = c.out_rows * min(<int64_t>team.thread + 1, bands) // bands
+        share.row_start = c.out_rows * min(<int64_t>team.thread, bands) // bands
+        share.row_stop = c.out_rows * min(<int64_t>team.thread + 1, bands) // bands
     return share
 
 
 cdef void convolve_pixels(const Arguments *args, Team team) noexcept nogil:
     """Run a convolution or its input gradient by pixels, unless the flag says not to.
 
-    Threads share registers of output channels; rows, where there are fewer of these.
+    Threads share registers of output channels; rows, where these go round among more of them.
 
     Arrays: x (storage), place (int32: where each pixel's first tap lies among sums), w (storage:
     channel, tap, output channel), out (storage), flag. Sizes: step; channels,
@@ -222,16 +223,16 @@ cdef void convolve_pixels(const Arguments *args, Team team) noexcept nogil:
     cdef int32_t *flag = <int32_t *>args.arrays[4]
     cdef int step = surveyed_step(<int>args.sizes[0], flag)
     cdef Outputs share = outputs_of(&c, team)
-    cdef int64_t first = share.first_register, together
+    cdef int64_t first = share.register_start, together
     cdef bint found = False
     cdef unsigned mode
-    if flag_at(flag) & NONFINITE or share.first_row == share.last_row:
+    if flag_at(flag) & NONFINITE or share.row_start == share.row_stop:
         return
     mode = rounding_begin(step)
-    while first < share.last_register:
-        together = registers_together(&c, step, share.last_register - first)
+    while first < share.register_stop:
+        together = registers_together(&c, step, share.register_stop - first)
         found |= convolve_rows(
-            &c, step, first * PYODL_LANES, together, share.first_row, share.last_row)
+            &c, step, first * PYODL_LANES, together, share.row_start, share.row_stop)
         first += together
     rounding_restore(mode)
     if found:
@@ -244,10 +245,10 @@ cdef Reach convolve_pixels_reach(const Arguments *args, Team team, int array) no
     cdef Outputs share = outputs_of(&c, team)
     cdef int64_t channel = c.out_rows * c.out_columns * stored_size(args)
     cdef Reach reach
-    if array != 3 or not divides_by_channels(&c, team):
+    if array != 3 or not divides_by_channels(&c, team.threads):
         return reach_everything(args, team, array)
-    reach.start = share.first_register * PYODL_LANES * channel
-    reach.stop = min(c.out_channels, share.last_register * PYODL_LANES) * channel
+    reach.start = min(c.out_channels, share.register_start * PYODL_LANES) * channel
+    reach.stop = min(c.out_channels, share.register_stop * PYODL_LANES) * channel
     return reach
 
 

@@ -7,6 +7,7 @@
 #define PYODL_BAND_BYTES 40960 /* of sums at a time, for the first-level cache */
 #define PYODL_BAND_SUMS (PYODL_BAND_BYTES / (PYODL_LANES * (int)sizeof(float))) /* registers */
 #define PYODL_MOST_REGISTERS 4 /* of outputs that are summed together */
+#define PYODL_FEW_ROWS 4       /* of outputs, that a part of them has at least */
 
 /* Pixel (row, column) meets tap (i, j) at output ((stride * row + first + sign * i) / deal, ...), if that
  * is a whole number. The sign is 1 if `mirrored`, for an input gradient, of which `deal` is 1; else it is
