@@ -175,22 +175,27 @@ def test_images_of_many_bands_and_lists(arithmetic, size, c_out, stride, surveys
 
 
 @both
-@pytest.mark.parametrize("mirrored", [False, True])
-@pytest.mark.parametrize("height, width", [(8, 3), (9, 40), (21, 58), (21, 90)])
+@pytest.mark.parametrize("mirrored, stride", [(False, 1), (True, 1), (True, 2), (True, 3)])
+@pytest.mark.parametrize(
+    "height, width", [(8, 3), (9, 40), (14, 7), (15, 8), (16, 9), (17, 3), (21, 58), (21, 90)]
+)
 @pytest.mark.parametrize("kept", [(0, 1), (-1, None), (0, 4), (4, None), (3, 6), (None, None)])
 def test_halves_of_a_band_have_pixels_of_their_own(
-    arithmetic, mirrored, height, width, kept, surveys
+    arithmetic, mirrored, stride, height, width, kept, surveys
 ):
     """Where they take turns, one has more than the other, or some in the middle of both."""
     fmt = ARITHMETICS[arithmetic].storage
-    x = np.zeros((2, height, width), fmt.dtype)
-    x[:, slice(*kept)] = image((2, height, width), fmt, "normal", 1, 0.6)[:, slice(*kept)]
     for c in (8, 16):  # one register of AVX2, of AVX-512
-        w = filled((2, c, 3, 3) if mirrored else (c, 2, 3, 3), fmt, "normal", c)
-        args = (w, x, (height, width)) if mirrored else (x, w)
-        name = "conv2d_input_grad" if mirrored else "conv2d_forward"
-        for padding in (1, (2, 0, 1, 1)):
-            check(name, arithmetic, x, w, args, surveys, Counter(), padding=padding, stride=1,
+        for pad in ((1, 1, 1, 1), (2, 0, 1, 1)):
+            out = [(n + sum(pad[i : i + 2]) - 3) // stride + 1
+                   for n, i in ((height, 0), (width, 2))]  # fmt: skip
+            shape = (2, *out) if mirrored else (2, height, width)
+            x = np.zeros(shape, fmt.dtype)
+            x[:, slice(*kept)] = image(shape, fmt, "normal", 1, 0.6)[:, slice(*kept)]
+            w = filled((2, c, 3, 3) if mirrored else (c, 2, 3, 3), fmt, "normal", c)
+            args = (w, x, (height, width)) if mirrored else (x, w)
+            name = "conv2d_input_grad" if mirrored else "conv2d_forward"
+            check(name, arithmetic, x, w, args, surveys, Counter(), padding=pad, stride=stride,
                   layout="CHW", algorithm="im2row", num_threads=1)  # fmt: skip
 
 

@@ -170,8 +170,12 @@ static inline void add_around(const pyodl_convolution *c, int step, const pyodl_
 /* Whether pixels of both halves of a band are added in turns: a pixel that meets few sums waits for
  * those that it shares with the one before, unless there are others in between. */
 PYODL_INLINE int takes_turns(const pyodl_convolution *c, const pyodl_band *band) {
-    return c->kernel == 3 && band->registers == 1 && band->stop - band->start >= 8;
+    return c->kernel == 3 && band->registers == 1 &&
+           band->stop - band->start >= 2 * PYODL_FEW_ROWS;
 }
+
+/* Of either half of a band, and of both in turns. */
+typedef pyodl_pixel_list pyodl_lists_in_turns[3];
 
 /* Append one pixel of either list in turn, as long as both have some; return how many of each. */
 static inline int64_t append_in_turns(const pyodl_pixel_list lists[2], pyodl_pixel_list *both) {
@@ -185,11 +189,12 @@ static inline int64_t append_in_turns(const pyodl_pixel_list lists[2], pyodl_pix
     return count;
 }
 
-/* Sum two stretches, one of either half of a band, that meet the same rows of the kernel. Sums of the
- * second half follow those of the first, so that both are found from the same place. */
+/* Sum two stretches, one of either half of a band, that meet the same rows of the kernel. `band` and
+ * `sums` are those of the first half, which the second half's sums follow, so that a pixel's place says
+ * where its sums are in either. */
 static inline void add_in_turns(const pyodl_convolution *c, int step, const pyodl_band *band,
                                 const pyodl_stretch stretches[2], int64_t channel,
-                                const float *taps, char *sums, pyodl_pixel_list lists[3]) {
+                                const float *taps, char *sums, pyodl_lists_in_turns lists) {
     const int64_t most = PYODL_LISTED_PIXELS / 2;
     const pyodl_met met = stretches[0].met;
     int64_t next[2], left[2];
@@ -212,30 +217,33 @@ static inline void add_in_turns(const pyodl_convolution *c, int step, const pyod
     }
 }
 
-/* Sum a channel's pixels around both halves of a band. */
+/* Sum a channel's pixels around both halves of a band. Rows at an edge, and those in the middle, which
+ * belong to both halves, meet fewer rows of the kernel than others: they do not wait for their like. */
 static inline void add_halves(const pyodl_convolution *c, int step, const pyodl_band *band,
                               int64_t channel, const float *taps, char *sums,
-                              pyodl_pixel_list lists[3]) {
-    const int64_t middle = (band->start + band->stop) / 2;
-    const pyodl_band halves[2] = {{band->channel, 1, band->start, middle},
-                                  {band->channel, 1, middle, band->stop}};
-    char *const second = sums + (middle - band->start) * c->width * step_sum_size(step);
+                              pyodl_lists_in_turns lists) {
+    const int64_t middle = (band->start + band->stop) / 2, pitch = band->registers * step_sum_size(step);
+    const pyodl_band halves[2] = {{band->channel, band->registers, band->start, middle},
+                                  {band->channel, band->registers, middle, band->stop}};
+    char *const halves_sums[2] = {sums, sums + (middle - band->start) * c->width * pitch};
     pyodl_span rows[2] = {rows_around(c, &halves[0]), rows_around(c, &halves[1])};
     while (rows[0].first < rows[0].stop && rows[1].first < rows[1].stop) {
         const pyodl_stretch stretches[2] = {stretch_of(c, &halves[0], rows[0]),
                                             stretch_of(c, &halves[1], rows[1])};
         const pyodl_met met = stretches[0].met, other = stretches[1].met;
-        rows[1].first = stretches[1].rows.stop;
-        if (met.first != other.first || met.count != other.count) {
-            add_stretch(c, step, &halves[1], &stretches[1], channel, taps, second, lists);
-            continue; /* the second half has begun with rows in the middle of both */
+        if (met.first == other.first && met.count == other.count) {
+            if (met.count)
+                add_in_turns(c, step, &halves[0], stretches, channel, taps, sums, lists);
+            rows[0].first = stretches[0].rows.stop;
+            rows[1].first = stretches[1].rows.stop;
+        } else {
+            const int n = other.count <= met.count;
+            add_stretch(c, step, &halves[n], &stretches[n], channel, taps, halves_sums[n], lists);
+            rows[n].first = stretches[n].rows.stop;
         }
-        rows[0].first = stretches[0].rows.stop;
-        if (met.count)
-            add_in_turns(c, step, &halves[0], stretches, channel, taps, sums, lists);
     }
-    add_around(c, step, &halves[0], rows[0], channel, taps, sums, lists);
-    add_around(c, step, &halves[1], rows[1], channel, taps, second, lists);
+    for (int n = 0; n < 2; n++)
+        add_around(c, step, &halves[n], rows[n], channel, taps, halves_sums[n], lists);
 }
 
 /* ---- tap by tap ---------------------------------------------------------------------------------- */
@@ -284,7 +292,7 @@ static inline void sum_band(const pyodl_convolution *c, int step, const pyodl_ba
                             char *sums) {
     const int64_t row = c->width * band->registers * step_sum_size(step), beside = rows_beside(c);
     const pyodl_span span = rows_around(c, band);
-    pyodl_pixel_list lists[3];
+    pyodl_lists_in_turns lists; /* the first of them, where nothing takes turns */
     pyodl_taps taps;
     memset(sums - beside * row, 0, (size_t)((band->stop - band->start + 2 * beside) * row));
     for (int64_t channel = 0; channel < c->channels; channel++) {

@@ -327,8 +327,7 @@ PYODL_INLINE int channel_gradient(int step, int format, pyodl_spread spread, int
 #define PYODL_EACH_SPREAD(X, KIND)                                                               \
     X(KIND, one, 1, 1, 1, 0) X(KIND, two, 2, 1, 1, 0)                                            \
     X(KIND, two_taps, 1, 2, 1, 0) X(KIND, three_taps, 1, 3, 1, 0)                                \
-    X(KIND, strided_one, 1, 1, 1, 1) X(KIND, strided_two, 2, 1, 1, 1)                            \
-    X(KIND, two_channels, 1, 1, step_keeps_halves(KIND##_STEP) ? 2 : 1, 0)
+    X(KIND, strided_one, 1, 1, 1, 1) X(KIND, strided_two, 2, 1, 1, 1)
 #define PYODL_PIXEL_FUNCTION(KIND, NAME, REGISTERS, COVERED, CHANNELS, STRIDED)                  \
     static __attribute__((noinline)) int KIND##_pixels_##NAME(                                   \
         const pyodl_pixels *p, int64_t channel, int64_t out_channel, pyodl_pixel_list *lists) {  \
@@ -342,8 +341,7 @@ PYODL_INLINE int channel_gradient(int step, int format, pyodl_spread spread, int
 enum {
     SPREAD_ONE = 0, SPREAD_TWO = 1, SPREAD_TWO_TAPS = 2, SPREAD_THREE_TAPS = 3,
     SPREAD_STRIDED = 4, /* and the next one, of two registers */
-    SPREAD_TWO_CHANNELS = 6,
-    SPREADS = 7
+    SPREADS = 6
 };
 
 PYODL_PIXEL_FUNCTIONS(FUSED)
@@ -352,6 +350,10 @@ PYODL_PIXEL_FUNCTIONS(BFUSED)
 #if PYODL_HAS_BOUNDED
 PYODL_PIXEL_FUNCTIONS(BOUNDED)
 #endif
+#if PYODL_LANES >= 8 && !PYODL_NATIVE_HALVES /* which keep sums in memory, as halves */
+PYODL_PIXEL_FUNCTION(FUSED, two_channels, 1, 1, 2, 0)
+PYODL_PIXEL_FUNCTION(UNFUSED, two_channels, 1, 1, 2, 0)
+#endif
 #if !PYODL_NATIVE_HALVES /* where it pays (steps.h) */
 PYODL_PIXEL_FUNCTIONS(EXACT)
 PYODL_PIXEL_FUNCTIONS(BFLOATS)
@@ -359,10 +361,9 @@ PYODL_PIXEL_FUNCTIONS(BFLOATS)
 
 typedef int (*pyodl_pixel_function)(const pyodl_pixels *, int64_t, int64_t, pyodl_pixel_list *);
 
-/* The gradients of all weights of channels `start` to `stop`, whose storage has 16 bits, in the step's
- * rounding mode; returns what of them must not stand. */
-static inline int gradient_of_channels(const pyodl_pixels *p, int step, int64_t start,
-                                       int64_t stop) {
+/* The gradients of all weights of one channel. */
+static inline int gradient_of_channel(const pyodl_pixels *p, int step, int64_t channel,
+                                      pyodl_pixel_list *lists) {
     static const pyodl_pixel_function functions[PYODL_STEPS][SPREADS] = {
 #if !PYODL_NATIVE_HALVES
         [STEP_EXACT_PRODUCT] = PYODL_PIXEL_NAMES(EXACT),
@@ -375,25 +376,39 @@ static inline int gradient_of_channels(const pyodl_pixels *p, int step, int64_t 
         [STEP_HALF_MULADD] = PYODL_PIXEL_NAMES(UNFUSED),
         [STEP_BFLOAT_FMA] = PYODL_PIXEL_NAMES(BFUSED)};
     const int64_t size = step_lanes(step);
-    const int one_register = p->out_channels <= size && p->stride == 1;
-    pyodl_pixel_list lists[PYODL_STRIDED_PHASES];
+    const int first = p->stride > 1 ? SPREAD_STRIDED : SPREAD_ONE;
     int found = PIXELS_ARE_FINE;
-    for (int64_t channel = start; channel < stop; channel++) {
-        if (one_register && 2 * p->out_channels <= size) {
-            const int three = 3 * p->out_channels <= size;
-            found |= functions[step][three ? SPREAD_THREE_TAPS : SPREAD_TWO_TAPS](p, channel, 0,
-                                                                                  lists);
-        } else if (one_register && step_keeps_halves(step) && channel + 1 < stop) {
-            found |= functions[step][SPREAD_TWO_CHANNELS](p, channel++, 0, lists);
-        } else {
-            for (int64_t c = 0; c < p->out_channels;) {
-                const int two = pixel_registers(step) == 2 && p->out_channels - c > size;
-                found |= functions[step][(p->stride > 1 ? SPREAD_STRIDED : SPREAD_ONE) + two](
-                    p, channel, c, lists);
-                c += size * (1 + two);
-            }
-        }
+    if (2 * p->out_channels <= size && p->stride == 1)
+        return functions[step][3 * p->out_channels <= size ? SPREAD_THREE_TAPS : SPREAD_TWO_TAPS](
+            p, channel, 0, lists);
+    for (int64_t c = 0; c < p->out_channels;) {
+        const int two = pixel_registers(step) == 2 && p->out_channels - c > size;
+        found |= functions[step][first + two](p, channel, c, lists);
+        c += size * (1 + two);
     }
+    return found;
+}
+
+/* Whether two channels at a time pay: sums in memory, and one register of output channels. */
+PYODL_INLINE int takes_two_channels(const pyodl_pixels *p, int step) {
+    return step_keeps_halves(step) && p->stride == 1 && p->out_channels <= PYODL_LANES &&
+           2 * p->out_channels > PYODL_LANES;
+}
+
+/* The same of channels `start` to `stop`, whose storage has 16 bits, in the step's rounding mode; returns
+ * what of them must not stand. */
+static inline int gradient_of_channels(const pyodl_pixels *p, int step, int64_t start,
+                                       int64_t stop) {
+    pyodl_pixel_list lists[PYODL_STRIDED_PHASES];
+    int64_t channel = start;
+    int found = PIXELS_ARE_FINE;
+#if PYODL_LANES >= 8 && !PYODL_NATIVE_HALVES
+    for (; takes_two_channels(p, step) && channel + 1 < stop; channel += 2)
+        found |= (step == STEP_HALF_FMA ? FUSED_pixels_two_channels : UNFUSED_pixels_two_channels)(
+            p, channel, 0, lists);
+#endif
+    for (; channel < stop; channel++)
+        found |= gradient_of_channel(p, step, channel, lists);
     return found;
 }
 
