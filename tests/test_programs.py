@@ -8,7 +8,9 @@ from networks import an_image, bits, step_of_network, uneven
 from reference import ARITHMETICS
 
 import pyodl
-from pyodl._kernels import TRIAL_RUNS
+from pyodl._kernels import TRIAL_RUNS, Program, bind
+from pyodl.arithmetic import get
+from pyodl.primitives._staging import Copy, Stager
 
 
 def step_program(net):
@@ -121,6 +123,37 @@ def test_a_program_settles_for_one_thread_or_for_all():
         program.run(threads)
     assert program.parts(2) == found
     assert [name for name, _ in program.timed(2)] == [o.name for o in program.operations]
+
+
+def sigmoids_and_a_guarded_copy():
+    """Return a program whose last operation takes longer than all others, once its flag is set."""
+    code, x, y = get("fp16-fp32acc").code, np.ones((4, 1 << 14), np.float16), []
+    operations = []
+    for each in x:
+        y.append(np.zeros_like(each))
+        operations.append(bind("sigmoid_forward", [each], [y[-1]], [each.size], (), code, 1))
+    source, flag = np.zeros(1 << 23, np.float16), np.zeros(1, np.int32)
+    target = np.zeros(source.size, np.float32)
+    _, stages = Stager(get("fp16-fp32acc"), 1).stage(
+        "copy", source, target.shape, lambda view: [Copy(source, view)], flag
+    )
+    return Program([*operations, *stages]), flag
+
+
+def test_a_team_that_has_become_slow_is_tried_again():
+    for _ in range(5):  # on a busy machine, it may settle for one thread
+        program, flag = sigmoids_and_a_guarded_copy()
+        for _ in range(TRIAL_RUNS):
+            program.run(2)
+        settled = program.parts(2)
+        if len(settled) == 2:
+            break
+    flag[0] = 1
+    threads = []
+    for _ in range(51):
+        program.run(2)
+        threads.append(len(program.parts(2)))  # 1 while it is being tried out
+    assert len(settled) == 1 or 1 in threads
 
 
 @pytest.mark.usefixtures("threads_for_everything")

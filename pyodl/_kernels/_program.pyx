@@ -13,7 +13,7 @@ from pyodl._kernels._schedule cimport Schedule, Turn, Wait
 from pyodl._kernels._spans cimport MOST_THREADS, Call
 from pyodl._kernels._trial cimport (
     SETTLED, Trial, allocate, begin, deal_out_anew, deallocate, is_outdated, is_settled, listens,
-    note_alone, note_rival, settle_untried, team_is_quicker, wants_schedule,
+    note_alone, note_rival, note_settled, settle_untried, team_is_quicker, wants_schedule,
 )
 from pyodl._kernels._types cimport Team, load_value, storage_format, store_value
 
@@ -175,12 +175,15 @@ cdef class Program:
         quicker.
         """
         cdef bint together = self.is_for(num_threads)
-        if num_threads > 1 and self.runs == 0:
-            if not is_settled(&self.trial):
-                self.try_out()
-                return
-            self.trial.tried += 1
+        cdef bint counts = num_threads > 1 and self.runs == 0
+        cdef double start
+        if counts and not is_settled(&self.trial):
+            self.try_out()
+            return
+        start = host_seconds()
         self.run_as_settled(together, NULL)
+        if counts:
+            note_settled(&self.trial, together, host_seconds() - start)
 
     def timed(self, int num_threads=1):
         """Run every operation and return a list of (name, seconds); threads meet before each.

@@ -25,6 +25,7 @@ cdef enum:
     OUTDATED = SETTLED + 5000  # runs after which data, and what else the machine does, may differ
 
     HOPELESS = 2  # times the time on one thread
+    PATIENCE = 50  # runs in a row on a team that take longer than one thread did
     NANOSECONDS = 1000000000
 
 
@@ -44,6 +45,7 @@ cdef struct Trial:
     double *times  # in seconds, at which calls began, and at which the last one ended
     int threads
     int tried  # runs
+    int slow  # runs in a row, by now
     double alone  # nanoseconds of the quickest run on one thread
     Attempt best
     Attempt rival
@@ -84,7 +86,7 @@ cdef inline bint begin(Trial *trial, int threads) noexcept nogil:
     if trial.needs.first_before == NULL and not find(trial.calls, trial.count, &trial.needs):
         return False
     release(&trial.best.schedule)
-    trial.threads, trial.tried, trial.dice = threads, 0, 1
+    trial.threads, trial.tried, trial.slow, trial.dice = threads, 0, 0, 1
     trial.alone = trial.best.time = DBL_MAX
     trial.best.policy = usual()
     for i in range(trial.count):
@@ -163,6 +165,20 @@ cdef inline bint is_outdated(const Trial *trial) noexcept nogil:
 cdef inline bint team_is_quicker(const Trial *trial) noexcept nogil:
     """Whether a team saves a tenth of the time that one thread takes."""
     return is_settled(trial) and trial.best.time < 0.9 * trial.alone
+
+
+cdef inline void note_settled(Trial *trial, bint together, double seconds) noexcept nogil:
+    """Note a run after the trial, which begins anew where a team has become slow.
+
+    The threads may have moved to processors that are further apart, or data be such as takes longer.
+    """
+    trial.tried += 1
+    if together and NANOSECONDS * seconds > trial.alone:
+        trial.slow += 1
+    else:
+        trial.slow = 0
+    if trial.slow == PATIENCE:
+        trial.tried = OUTDATED
 
 
 cdef inline bint listens(const Trial *trial) noexcept nogil:
