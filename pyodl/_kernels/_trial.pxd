@@ -170,7 +170,7 @@ cdef inline bint team_is_quicker(const Trial *trial) noexcept nogil:
 cdef inline void note_settled(Trial *trial, bint together, double seconds) noexcept nogil:
     """Note a run after the trial, which begins anew where a team has become slow.
 
-    The threads may have moved to processors that are further apart, or data be such as takes longer.
+    The threads may have moved to processors that are further apart, or data take longer now.
     """
     trial.tried += 1
     if together and NANOSECONDS * seconds > trial.alone:

@@ -63,6 +63,12 @@ EMULATED __m256i _mm512_extracti64x4_epi64(__m512i a, int half) {
     return result;
 }
 
+EMULATED __m512i _mm512_zextsi256_si512(__m256i a) {
+    __m512i result = {0};
+    memcpy(&result, &a, sizeof a);
+    return result;
+}
+
 EMULATED __m256i _mm512_cvtepi32_epi16(__m512i a) {
     __m256i result;
     for (int i = 0; i < 16; i++)
