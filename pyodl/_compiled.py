@@ -7,6 +7,7 @@ from numpy import ndarray
 
 from pyodl._graph import Node, needed_gradients
 from pyodl._kernels import Operation, Program, Step
+from pyodl._lines import zeros
 from pyodl._packed import Packed
 from pyodl.arithmetic import Arithmetic
 from pyodl.layers import Site
@@ -101,7 +102,7 @@ class Compiled:
             if layer in trained
         }
         self.gradients = Packed(shapes, self.output.dtype)
-        gradient = np.zeros_like(self.output)
+        gradient = zeros(self.output.shape, self.output.dtype)
         alpha = check.scalar("alpha", _BERHU_ALPHA, arithmetic)
         begin = bind_loss(loss, self.output, self.target, self.loss, gradient, arithmetic, alpha)
         self.output_gradients: dict[str, ndarray] = {}
@@ -151,7 +152,7 @@ class Compiled:
         """
         if len(parts) == 1:
             return parts[0], []
-        total = np.zeros_like(parts[0])
+        total = zeros(parts[0].shape, parts[0].dtype)
         terms = zip([parts[0]] + [total] * (len(parts) - 2), parts[1:], strict=True)
         return total, [bind_add(a, b, total, *self._how) for a, b in terms]
 

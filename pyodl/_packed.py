@@ -3,9 +3,10 @@
 from collections.abc import Collection, Mapping
 from math import prod
 
-import numpy as np
 from numpy import ndarray
 from numpy.typing import DTypeLike
+
+from pyodl._lines import zeros
 
 __all__ = ["Packed"]
 
@@ -31,7 +32,7 @@ class Packed:
         self, shapes: Mapping[str, Mapping[str, tuple[int, ...]]], dtype: DTypeLike
     ) -> None:
         sizes = [prod(shape) for named in shapes.values() for shape in named.values()]
-        self.flat: ndarray = np.zeros(sum(sizes), dtype)
+        self.flat: ndarray = zeros(sum(sizes), dtype)
         self.layers: dict[str, dict[str, ndarray]] = {layer: {} for layer in shapes}
         self._spans: dict[str, tuple[int, int]] = {}
         stop = 0

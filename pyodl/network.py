@@ -14,6 +14,7 @@ from pyodl import device as devices
 from pyodl._compiled import Compiled
 from pyodl._graph import INPUT, needed_gradients, resolve
 from pyodl._kernels import Step
+from pyodl._lines import zeros
 from pyodl._packed import Packed
 from pyodl.arithmetic import Arithmetic
 from pyodl.device import Device
@@ -101,7 +102,7 @@ class Network:
         check.instance("layers", layers, Iterable, "a list of layers")
         self._nodes = resolve(layers, self._input_shape)
         self._parameters = self._initial(check.generator("seed", seed))
-        self._activations = {INPUT: np.zeros(self._input_shape, self._arithmetic.storage.dtype)}
+        self._activations = {INPUT: zeros(self._input_shape, self._arithmetic.storage.dtype)}
         for node in self._nodes:
             inputs = tuple(self._activations[name] for name in node.inputs)
             self._activations[node.name] = node.layer.allocate_output(inputs)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy import ndarray
 
 from pyodl._kernels import Operation
+from pyodl._lines import zeros
 from pyodl.arithmetic import Arithmetic
 from pyodl.primitives._staging import Stager
 from pyodl.primitives._tiling import Tile
@@ -107,11 +108,11 @@ class Layer:
     def allocate_output(self, inputs: tuple[ndarray, ...]) -> ndarray:
         """Return the array for the output: a new one, or a view where nothing is computed."""
         shape = self.output_shape(*(x.shape for x in inputs))
-        return np.zeros(shape, inputs[0].dtype)
+        return zeros(shape, inputs[0].dtype)
 
     def allocate_input_grads(self, inputs: tuple[ndarray, ...], dy: ndarray) -> tuple[ndarray, ...]:
         """Return arrays for the inputs' gradients: new, or ``dy`` where nothing is computed."""
-        return tuple(np.zeros_like(x) for x in inputs)
+        return tuple(zeros(x.shape, x.dtype) for x in inputs)
 
     def workspace(self, site: Site) -> Any:
         """Return what the steps below share, for `Site.workspace`."""

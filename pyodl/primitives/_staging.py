@@ -5,12 +5,14 @@ the kernel walks their strides.
 """
 
 from collections.abc import Callable, Hashable, Sequence
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
 from numpy import ndarray
 
 from pyodl._kernels import Operation, bind
+from pyodl._lines import zeros
 from pyodl.arithmetic import Arithmetic
 from pyodl.primitives._steps import Step, step_of
 
@@ -32,7 +34,6 @@ class Copy(NamedTuple):
 
 SLACK = 32  # elements that the kernels may read beyond the last one
 _DIMENSIONS = 5
-_LINE = 64  # bytes of a cache line
 
 
 def _walk(view: ndarray, base: ndarray) -> tuple[list[int], int]:
@@ -84,11 +85,8 @@ def allocate(dtype: np.dtype, *shape: int) -> tuple[ndarray, ndarray]:
 
     The buffer begins with a cache line, so that whole registers from there on lie within lines.
     """
-    size = int(np.prod(shape))
-    line = _LINE // dtype.itemsize
-    spare = np.zeros(size + SLACK + line, dtype)
-    first = -(_address(spare) // dtype.itemsize) % line
-    buffer = spare[first : first + size + SLACK]
+    size = prod(shape)
+    buffer = zeros(size + SLACK, dtype)
     return buffer[:size].reshape(shape), buffer
 
 

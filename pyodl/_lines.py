@@ -1,0 +1,32 @@
+"""Arrays that begin with a cache line, so that registers and lines coincide."""
+
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+from numpy import ndarray
+from numpy.typing import DTypeLike
+
+__all__ = ["zeros"]
+
+_LINE = 64  # bytes of a cache line
+
+
+def zeros(shape: int | Sequence[int], dtype: DTypeLike) -> ndarray:
+    """Return zeros as `numpy.zeros` does, from the beginning of a cache line on.
+
+    Parameters
+    ----------
+    shape : int or sequence of int
+    dtype : dtype
+
+    Returns
+    -------
+    ndarray
+        C-contiguous, writable; a view of memory of its own.
+    """
+    item = np.dtype(dtype).itemsize
+    size = prod(shape) if isinstance(shape, Sequence) else shape
+    spare = np.zeros(size + _LINE // item, dtype)
+    first = -(spare.ctypes.data // item) % (_LINE // item)
+    return spare[first : first + size].reshape(shape)
