@@ -25,7 +25,7 @@ cdef enum:
     OUTDATED = SETTLED + 5000  # runs after which data, and what else the machine does, may differ
 
     HOPELESS = 2  # times the time on one thread
-    PATIENCE = 50  # runs in a row on a team that take longer than one thread did
+    PATIENCE = 50  # runs in a row on a team that take a quarter longer than one thread did
     NANOSECONDS = 1000000000
 
 
@@ -173,7 +173,7 @@ cdef inline void note_settled(Trial *trial, bint together, double seconds) noexc
     The threads may have moved to processors that are further apart, or data take longer now.
     """
     trial.tried += 1
-    if together and NANOSECONDS * seconds > trial.alone:
+    if together and NANOSECONDS * seconds > 1.25 * trial.alone:
         trial.slow += 1
     else:
         trial.slow = 0
