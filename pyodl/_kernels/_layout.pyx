@@ -300,18 +300,14 @@ cdef void interleave_rows(const Arguments *args, int64_t start, int64_t stop) no
     cdef int64_t element = stored_size(args)
     cdef int64_t rows = args.sizes[1], width = args.sizes[2], place = args.sizes[3]
     cdef int64_t plane = args.sizes[4], stride = args.sizes[5], row
-    cdef int64_t channel = start // rows, in_channel = start % rows
     cdef bint negative_zero = False
     for row in range(start, stop):
         negative_zero |= interleave_row(
             format,
             row_of(args.arrays[0], row, (width + 1) // 2 * element),
             row_of(args.arrays[1], row, width // 2 * element),
-            <char *>args.arrays[2] + (channel * plane + place + in_channel * stride) * element,
+            <char *>args.arrays[2] + (row // rows * plane + place + row % rows * stride) * element,
             width)
-        in_channel += 1
-        if in_channel == rows:
-            channel, in_channel = channel + 1, 0
     if negative_zero and may_reach_negative_zero(<int>args.sizes[6]):
         raise_flag(<int32_t *>args.arrays[3], NEGATIVE_ZERO)
 

@@ -4,23 +4,8 @@
 
 #include "stage.h"
 
-/* 16 values in turns, the even ones of which are from `a`; returns whether one is -0. */
-PYODL_INLINE int interleave_eights(const uint16_t *a, const uint16_t *b, uint16_t *out) {
-    pyodl_eight rows[2] = {{0}, {0}};
-    uint64_t found[2];
-    if (a)
-        memcpy(&rows[0], a, sizeof rows[0]);
-    if (b)
-        memcpy(&rows[1], b, sizeof rows[1]);
-    const pyodl_eight negative_zero = (pyodl_eight)(rows[0] == 0x8000u) |
-                                      (pyodl_eight)(rows[1] == 0x8000u);
-    memcpy(found, &negative_zero, sizeof found);
-    transpose_two(rows);
-    memcpy(out, rows, sizeof rows);
-    return (found[0] | found[1]) != 0;
-}
-
 #if PYODL_LANES == 16
+/* Two registers' 16 first values in turns; returns whether one of all is -0. */
 PYODL_INLINE int interleave_registers(__m512i even, __m512i odd, __m512i *both) {
     static const uint16_t order[32] = {0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
                                        8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
@@ -35,7 +20,7 @@ PYODL_INLINE __m512i sixteen_of(const uint16_t *row) {
                : _mm512_setzero_si512();
 }
 
-/* 32 values. */
+/* 32 values in turns, the even ones of which are from `a`; returns whether one is -0. */
 PYODL_INLINE int interleave_sixteens(const uint16_t *a, const uint16_t *b, uint16_t *out) {
     __m512i both;
     const int found = interleave_registers(sixteen_of(a), sixteen_of(b), &both);
@@ -54,6 +39,22 @@ PYODL_INLINE int interleave_some(const uint16_t *a, const uint16_t *b, uint16_t 
     const int found = interleave_registers(even, odd, &both);
     _mm512_mask_storeu_epi16(out, PYODL_SOME(__mmask32, count), both);
     return found;
+}
+#else
+/* 16 values in turns, the even ones of which are from `a`; returns whether one is -0. */
+PYODL_INLINE int interleave_eights(const uint16_t *a, const uint16_t *b, uint16_t *out) {
+    pyodl_eight rows[2] = {{0}, {0}};
+    uint64_t found[2];
+    if (a)
+        memcpy(&rows[0], a, sizeof rows[0]);
+    if (b)
+        memcpy(&rows[1], b, sizeof rows[1]);
+    const pyodl_eight negative_zero = (pyodl_eight)(rows[0] == 0x8000u) |
+                                      (pyodl_eight)(rows[1] == 0x8000u);
+    memcpy(found, &negative_zero, sizeof found);
+    transpose_two(rows);
+    memcpy(out, rows, sizeof rows);
+    return (found[0] | found[1]) != 0;
 }
 #endif
 
@@ -78,13 +79,12 @@ PYODL_INLINE int interleave_most(const uint16_t *a, const uint16_t *b, uint16_t 
 #if PYODL_LANES == 16
     for (; i + 32 <= count; i += 32)
         negative_zero |= interleave_sixteens(phase_at(a, i), phase_at(b, i), out + i);
-#endif
-    for (; i + 16 <= count; i += 16)
-        negative_zero |= interleave_eights(phase_at(a, i), phase_at(b, i), out + i);
-#if PYODL_LANES == 16
     if (i < count)
         negative_zero |= interleave_some(phase_at(a, i), phase_at(b, i), out + i, count - i);
     i = count;
+#else
+    for (; i + 16 <= count; i += 16)
+        negative_zero |= interleave_eights(phase_at(a, i), phase_at(b, i), out + i);
 #endif
     *done = i;
     return negative_zero;
