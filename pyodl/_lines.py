@@ -1,4 +1,4 @@
-"""Arrays that begin with a cache line, so that registers and lines coincide."""
+"""Where arrays lie in memory, and such as begin with a cache line."""
 
 from collections.abc import Sequence
 from math import prod
@@ -7,9 +7,14 @@ import numpy as np
 from numpy import ndarray
 from numpy.typing import DTypeLike
 
-__all__ = ["zeros"]
+__all__ = ["address_of", "zeros"]
 
 _LINE = 64  # bytes of a cache line
+
+
+def address_of(array: ndarray) -> int:
+    """Return where an array's first element lies in memory."""
+    return int(array.__array_interface__["data"][0])
 
 
 def zeros(shape: int | Sequence[int], dtype: DTypeLike) -> ndarray:
@@ -28,5 +33,5 @@ def zeros(shape: int | Sequence[int], dtype: DTypeLike) -> ndarray:
     item = np.dtype(dtype).itemsize
     size = prod(shape) if isinstance(shape, Sequence) else shape
     spare = np.zeros(size + _LINE // item, dtype)
-    first = -(spare.ctypes.data // item) % (_LINE // item)
+    first = -(address_of(spare) // item) % (_LINE // item)
     return spare[first : first + size].reshape(shape)

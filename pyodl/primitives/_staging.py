@@ -12,7 +12,7 @@ import numpy as np
 from numpy import ndarray
 
 from pyodl._kernels import Operation, bind
-from pyodl._lines import zeros
+from pyodl._lines import address_of, zeros
 from pyodl.arithmetic import Arithmetic
 from pyodl.primitives._steps import Step, step_of
 
@@ -43,14 +43,9 @@ def _walk(view: ndarray, base: ndarray) -> tuple[list[int], int]:
     return strides, _distance(base, view)
 
 
-def _address(view: ndarray) -> int:
-    """Return where a view's first element lies in memory."""
-    return int(view.__array_interface__["data"][0])
-
-
 def _distance(view: ndarray, other: ndarray | None) -> int:
     """Return how many elements another view lies beyond a view; 0 for none."""
-    return 0 if other is None else (_address(other) - _address(view)) // view.itemsize
+    return 0 if other is None else (address_of(other) - address_of(view)) // view.itemsize
 
 
 def _bind_walk(
@@ -169,7 +164,7 @@ class Stager:
             Whether elements stay as they are stored, in 16 bits, whatever a step takes.
         """
         dtype = source.dtype if stored else (self.step if step is None else step).operand
-        key = (kind, dtype, _address(source), 0 if guard is None else _address(guard))
+        key = (kind, dtype, address_of(source), 0 if guard is None else address_of(guard))
         for staged in ((*key[:3], 0), key):
             if staged in self._staged:
                 return self._staged[staged][1], ()
