@@ -400,14 +400,17 @@ cdef bint reads_finite(const Arguments *args) noexcept nogil:
     return True
 
 
-cdef inline bint pays_to_list(const Arguments *args) noexcept nogil:
-    """Whether to leave out terms whose operand a is zero: no NaN comes of them, and many are."""
+cdef inline bint pays_to_list(const Arguments *args, bint finite) noexcept nogil:
+    """Whether to leave out terms whose operand a is zero: no NaN comes of them, and many are.
+
+    ``finite``: b is known to be.
+    """
     return (
         step_lists_terms(<int>args.sizes[2]) and args.sizes[0] > 0
         and args.sizes[5] == 0 and args.sizes[6] == 0
         and (args.sizes[4] == MULTIPLIED or args.sizes[4] == LEFT_OUT)
         and many_zeros(<const float *>args.arrays[0], args.sizes[7])
-        and reads_finite(args)
+        and (finite or reads_finite(args))
     )
 
 
@@ -426,7 +429,7 @@ cdef void contract(const Arguments *args, Team team) noexcept nogil:
     if args.sizes[5] and not has_flag(args, NONFINITE | NEGATIVE_ZERO):
         return
     own = args[0] if args.sizes[6] else with_bounded_step(args, args.sizes[7], args.sizes[8])
-    if pays_to_list(&own):
+    if pays_to_list(&own, own.sizes[2] != args.sizes[2]):  # bounded operands are finite
         share_out(&own, SHARES, team, contract_shares)
     else:
         contract_own_tiles(&own, team)
