@@ -184,9 +184,9 @@ cdef inline int64_t registers_of(const Convolution *c) noexcept nogil:
     return (c.out_channels + PYODL_LANES - 1) // PYODL_LANES
 
 
-cdef inline int64_t bands_of(const Convolution *c, int threads) noexcept nogil:
+cdef inline int bands_of(const Convolution *c, int threads) noexcept nogil:
     """Return among how many threads rows can be shared."""
-    return max(1, min(<int64_t>threads, c.out_rows // PYODL_FEW_ROWS))
+    return <int>max(1, min(<int64_t>threads, c.out_rows // PYODL_FEW_ROWS))
 
 
 cdef inline bint divides_by_channels(const Convolution *c, int threads) noexcept nogil:
@@ -197,15 +197,15 @@ cdef inline bint divides_by_channels(const Convolution *c, int threads) noexcept
 cdef inline Outputs outputs_of(const Convolution *c, Team team) noexcept nogil:
     """Return a thread's output channels, or its band of rows where there are few channels."""
     cdef Outputs share
-    cdef int64_t bands = bands_of(c, team.threads)
+    cdef int bands = bands_of(c, team.threads)
     share.register_start, share.register_stop = 0, registers_of(c)
     share.row_start, share.row_stop = 0, c.out_rows
     if divides_by_channels(c, team.threads):
         share.register_start = share_start(team.thread, team.threads, registers_of(c))
         share.register_stop = share_start(team.thread + 1, team.threads, registers_of(c))
     else:
-        share.row_start = c.out_rows * min(<int64_t>team.thread, bands) // bands
-        share.row_stop = c.out_rows * min(<int64_t>team.thread + 1, bands) // bands
+        share.row_start = share_start(min(team.thread, bands), bands, c.out_rows)
+        share.row_stop = share_start(min(team.thread + 1, bands), bands, c.out_rows)
     return share
 
 
@@ -226,7 +226,7 @@ cdef void convolve_pixels(const Arguments *args, Team team) noexcept nogil:
     cdef int64_t first = share.register_start, together
     cdef bint found = False
     cdef unsigned mode
-    if flag_at(flag) & NONFINITE or share.row_start == share.row_stop:
+    if flag_at(flag) & NONFINITE:
         return
     mode = rounding_begin(step)
     while first < share.register_stop:

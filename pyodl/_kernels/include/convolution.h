@@ -54,6 +54,10 @@ PYODL_INLINE pyodl_met rows_met(const pyodl_convolution *c, const pyodl_band *ba
     return met;
 }
 
+PYODL_INLINE int meet_alike(pyodl_met a, pyodl_met b) {
+    return a.first == b.first && a.count == b.count;
+}
+
 /* ---- rows of pixels -------------------------------------------------------------------------- */
 
 PYODL_INLINE int64_t floor_quotient(int64_t a, int64_t b) {
@@ -80,11 +84,8 @@ typedef struct {
 static inline pyodl_stretch stretch_of(const pyodl_convolution *c, const pyodl_band *band,
                                        pyodl_span rows) {
     pyodl_stretch found = {{rows.first, rows.first + 1}, rows_met(c, band, rows.first)};
-    for (; found.rows.stop < rows.stop; found.rows.stop++) {
-        const pyodl_met next = rows_met(c, band, found.rows.stop);
-        if (next.first != found.met.first || next.count != found.met.count)
-            break;
-    }
+    while (found.rows.stop < rows.stop && meet_alike(rows_met(c, band, found.rows.stop), found.met))
+        found.rows.stop++;
     return found;
 }
 

@@ -125,8 +125,8 @@ static inline void widen_taps(const pyodl_convolution *c, const pyodl_band *band
 /* List pixels of one channel, from number i on. */
 PYODL_INLINE void list_of_channel(const pyodl_convolution *c, int step, int64_t channel, int64_t i,
                                   int64_t count, pyodl_pixel_list *list) {
-    list_pixels(step, PYODL_FLOAT16, c->x, channel * c->rows * c->columns + i, c->place + i, count,
-                list);
+    list->count = list_more(step, PYODL_FLOAT16, c->x, channel * c->rows * c->columns + i,
+                            c->place + i, count, list, 0);
 }
 
 /* Add a list of pixels that meet some rows of the kernel. */
@@ -198,6 +198,8 @@ static inline void add_in_turns(const pyodl_convolution *c, int step, const pyod
     const int64_t most = PYODL_LISTED_PIXELS / 2;
     const pyodl_met met = stretches[0].met;
     int64_t next[2], left[2];
+    if (met.count == 0)
+        return;
     for (int n = 0; n < 2; n++) {
         next[n] = stretches[n].rows.first * c->columns;
         left[n] = stretches[n].rows.stop * c->columns - next[n];
@@ -231,9 +233,8 @@ static inline void add_halves(const pyodl_convolution *c, int step, const pyodl_
         const pyodl_stretch stretches[2] = {stretch_of(c, &halves[0], rows[0]),
                                             stretch_of(c, &halves[1], rows[1])};
         const pyodl_met met = stretches[0].met, other = stretches[1].met;
-        if (met.first == other.first && met.count == other.count) {
-            if (met.count)
-                add_in_turns(c, step, &halves[0], stretches, channel, taps, sums, lists);
+        if (meet_alike(met, other)) {
+            add_in_turns(c, step, &halves[0], stretches, channel, taps, sums, lists);
             rows[0].first = stretches[0].rows.stop;
             rows[1].first = stretches[1].rows.stop;
         } else {

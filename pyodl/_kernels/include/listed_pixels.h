@@ -67,12 +67,6 @@ PYODL_INLINE int64_t list_more(int step, int format, const void *x, int64_t i, c
     return listed;
 }
 
-/* List them, and no others. */
-PYODL_INLINE void list_pixels(int step, int format, const void *x, int64_t i, const int32_t *place,
-                              int64_t count, pyodl_pixel_list *list) {
-    list->count = list_more(step, format, x, i, place, count, list, 0);
-}
-
 /* ---- dealt out by the taps that they meet, where a convolution has a stride ------------------- */
 
 /* Pixels lie behind `first` rows and columns of padding and are dealt to every so many outputs, whose

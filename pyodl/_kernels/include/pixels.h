@@ -46,6 +46,11 @@ PYODL_INLINE int sums_of(pyodl_spread spread) {
     return spread.registers * 3 * ((3 + spread.covered - 1) / spread.covered);
 }
 
+/* Whether a register covers several taps. */
+PYODL_INLINE int covers_taps(int step, int64_t out_channels, int strided) {
+    return 2 * out_channels <= step_lanes(step) && !strided;
+}
+
 /* Rows of dy around a pixel, those of its taps. */
 typedef struct {
     int start;
@@ -376,9 +381,9 @@ static inline int gradient_of_channel(const pyodl_pixels *p, int step, int64_t c
         [STEP_HALF_MULADD] = PYODL_PIXEL_NAMES(UNFUSED),
         [STEP_BFLOAT_FMA] = PYODL_PIXEL_NAMES(BFUSED)};
     const int64_t size = step_lanes(step);
-    const int first = p->stride > 1 ? SPREAD_STRIDED : SPREAD_ONE;
+    const int strided = p->stride > 1, first = strided ? SPREAD_STRIDED : SPREAD_ONE;
     int found = PIXELS_ARE_FINE;
-    if (2 * p->out_channels <= size && p->stride == 1)
+    if (covers_taps(step, p->out_channels, strided))
         return functions[step][3 * p->out_channels <= size ? SPREAD_THREE_TAPS : SPREAD_TWO_TAPS](
             p, channel, 0, lists);
     for (int64_t c = 0; c < p->out_channels;) {
@@ -391,8 +396,8 @@ static inline int gradient_of_channel(const pyodl_pixels *p, int step, int64_t c
 
 /* Whether two channels at a time pay: sums in memory, and one register of output channels. */
 PYODL_INLINE int takes_two_channels(const pyodl_pixels *p, int step) {
-    return step_keeps_halves(step) && p->stride == 1 && p->out_channels <= PYODL_LANES &&
-           2 * p->out_channels > PYODL_LANES;
+    return step_keeps_halves(step) && p->stride == 1 && p->out_channels <= step_lanes(step) &&
+           !covers_taps(step, p->out_channels, 0);
 }
 
 /* The same of channels `start` to `stop`, whose storage has 16 bits, in the step's rounding mode; returns
@@ -415,9 +420,8 @@ static inline int gradient_of_channels(const pyodl_pixels *p, int step, int64_t 
 /* Whether pixels with so many zeros are worth a list: a quarter is zero, or registers cover several
  * taps. None may be negative where a sum can be -0, since the border has one sign only. */
 PYODL_INLINE int pays_by_pixels(int step, pyodl_survey x, int64_t out_channels, int strided) {
-    const int covers = 2 * out_channels <= step_lanes(step) && !strided;
     return !(x.negative && step_may_reach_negative_zero(step)) &&
-           (covers || 4 * x.zeros >= x.count);
+           (covers_taps(step, out_channels, strided) || 4 * x.zeros >= x.count);
 }
 
 #endif
